@@ -1,0 +1,1 @@
+"""Forecast volatility and stress; calibrate margin and haircut schedules; backtest and sign them."""

@@ -1,0 +1,1 @@
+"""Challenge: coverage tests, comparator policies and the replay of accounts."""

@@ -1,0 +1,1 @@
+"""Decide: loss tails, margins, haircuts, speed limits and the plan."""

@@ -1,0 +1,346 @@
+"""Every knob of a run, with its unit, bounds and meaning; one YAML file is one run.
+
+Unknown keys are refused, relative paths resolve against the YAML file, and every default is right for hourly
+bars of markets that trade around the clock. ``bars`` below always means bars of ``data.bar``.
+"""
+
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pandas as pd
+import yaml
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from calibrator.domain import ChangeLimits
+from calibrator.errors import ConfigError
+
+MAX_YAML_BYTES = 1_000_000
+
+
+def _utc(value: object) -> object:
+    """Read a bare date or a naive time of a YAML file as UTC."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, str):
+        try:
+            return _utc(datetime.fromisoformat(value))
+        except ValueError:
+            return value
+    return value
+
+
+Utc = Annotated[AwareDatetime, BeforeValidator(_utc)]
+Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Bars = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BarFile(Section):
+    """One file of bars; `from` and `until` (inclusive, bar ends) cut it, `label` overrides `data.label`."""
+
+    path: Path
+    from_: Utc | None = Field(None, alias="from")
+    until: Utc | None = None
+    label: Literal["start", "end"] | None = None
+
+
+class DataConfig(Section):
+    """Where bars come from and which of the gate's rules are strict."""
+
+    source: Literal["embedded", "files"] = Field("files", description="arch's own daily data, or files")
+    bars: tuple[BarFile, ...] = Field((), description="Parquet or CSV files, read in this order")
+    implied_volatility: tuple[Path, ...] = Field((), description="market, time, implied_volatility files")
+    markets: Literal["all"] | tuple[str, ...] = Field("all", description="which markets to use")
+    bar: str = Field("1h", pattern=r"^[1-9][0-9]{0,3}(min|h|d)$", description="length of a bar")
+    label: Literal["start", "end"] = Field("start", description="does `time` mark the bar's start or end?")
+    calendar: Literal["continuous", "sessions"] = Field(
+        "continuous", description="a bar at every step of the clock, or only on trading sessions"
+    )
+    max_gap: Bars = Field(72, description="bars; a longer gap is a finding (or an error, see on_gap)")
+    on_gap: Literal["report", "refuse"] = Field("report", description="what a gap above max_gap does")
+    on_missing: Literal["refuse", "drop"] = Field("refuse", description="what a row without price does")
+    on_restart: Literal["refuse", "exclude"] = Field(
+        "refuse", description="what a symbol that comes back as another asset after a gap does"
+    )
+    restart_jump: float = Field(4.0, gt=1, description="price ratio across a gap that means another asset")
+    stale_after: Bars = Field(72, description="bars before as-of without a price: the market is stale")
+    min_bars: Bars = Field(50, description="fewer bars than this are refused")
+
+    @field_validator("bars", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        entries = [value] if isinstance(value, str | dict) else value
+        if not isinstance(entries, list | tuple):
+            return value
+        return [{"path": e} if isinstance(e, str | Path) else e for e in entries]
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.source == "files" and not self.bars:
+            raise ValueError("source 'files' needs at least one entry in bars")
+        return self
+
+    @property
+    def step(self) -> pd.Timedelta:
+        """Length of a bar."""
+        return pd.Timedelta(self.bar.replace("d", "D"))
+
+
+class ForecastConfig(Section):
+    """When decisions are taken and how far they look."""
+
+    horizon: Bars = Field(24, description="bars ahead whose variance is forecast")
+    cadence: Bars = Field(24, description="bars between decisions; one 'day' of the HAR terms")
+    origin_hour: int = Field(0, ge=0, le=23, description="hour of the day (UTC) of the decisions")
+    proxy: Literal["squared", "range"] = Field(
+        "squared", description="variance of a bar: squared log return, or range-based (needs open, high, low)"
+    )
+    har_window: Bars = Field(1000, description="decisions in the rolling HAR regression")
+    garch_window: Bars = Field(1000, description="decisions in a GARCH estimation")
+    garch_refit: Bars = Field(60, description="decisions between GARCH estimations")
+    learner_refit: Bars = Field(30, description="decisions between refits of the learned forecaster")
+    learner_seeds: int = Field(2, ge=1, le=20, description="boosted ensembles averaged")
+    min_history: Bars = Field(250, description="decisions before the first forecast of a market")
+    combination_memory: Fraction = Field(0.98, description="daily decay of an expert's past QLIKE")
+    combination_floor: Share = Field(0.02, description="smallest weight of an expert")
+    threads: int = Field(1, ge=1, le=64, description="threads of the booster; results do not depend on it")
+
+
+class RegimeConfig(Section):
+    """What stress is, and when the state changes."""
+
+    quantile: Fraction = Field(0.95, description="stress = realized variance above this trailing quantile")
+    window: Bars = Field(730, description="decisions of the trailing quantile")
+    min_window: Bars = Field(365, description="decisions before the first label")
+    elevated: tuple[Share, Share] = Field((0.15, 0.10), description="enter, leave ELEVATED (probability)")
+    stress: tuple[Share, Share] = Field((0.40, 0.25), description="enter, leave STRESS (probability)")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("elevated", "stress"):
+            enter, leave = getattr(self, name)
+            if leave > enter:
+                raise ValueError(f"{name}: leave must not exceed enter, were {leave} and {enter}")
+        if self.stress[0] < self.elevated[0]:
+            raise ValueError("stress must be entered at a probability not below elevated's")
+        return self
+
+
+class LimitsConfig(Section):
+    """How fast a published margin may move (per decision; fractions of its own value)."""
+
+    max_increase: float = Field(0.20, gt=0, description="largest increase in one decision")
+    max_decrease: Fraction = Field(0.03, description="largest decrease in one decision")
+    max_increase_5: float = Field(0.50, gt=0, description="largest increase over 5 decisions")
+    max_increase_10: float = Field(0.70, gt=0, description="largest increase over 10 decisions")
+    peak_to_trough: float = Field(2.0, gt=0, description="largest max / min - 1 over a rolling year")
+
+    def to_domain(self) -> ChangeLimits:
+        """Return the limits as the domain type that plan and publisher share."""
+        return ChangeLimits(**self.model_dump())
+
+
+class MarginConfig(Section):
+    """From loss quantiles to maintenance and initial margin."""
+
+    close_out: Bars = Field(24, description="bars a position loses money after it should have been closed")
+    level: Fraction = Field(0.99, description="share of losses that the margin must cover")
+    loss: Literal["excursion", "terminal"] = Field("excursion", description="worst price, or the last")
+    starts: Literal["auto", "origin", "cadence"] = Field(
+        "auto",
+        description="starts covered: the origin only, or every start until the next decision; "
+        "auto = origin when the close-out spans the cadence",
+    )
+    notice: int = Field(0, ge=0, le=10_000, description="bars between a decision and its effect")
+    tail_window: Bars = Field(730, description="decisions of standardised losses")
+    tail_min: Bars = Field(300, description="decisions before a market's own tail counts in full")
+    floor: Share = Field(0.75, description="share of the long-run historical quantile kept as floor")
+    floor_window: Bars = Field(365, description="decisions of the floor's historical quantile")
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    gap_add_on: Share = Field(0.0, description="added for jumps while the oracle lags (fraction of notional)")
+    tiers: tuple[int, ...] = Field((0, 1_000_000, 5_000_000, 20_000_000), description="notional floors")
+    participation: Fraction = Field(0.10, description="share of volume that a close-out may take")
+    impact: float = Field(1.0, ge=0, le=10, description="Y of slippage = Y * volatility * sqrt(Q / volume)")
+    initial_multiple: float = Field(1.25, gt=1, le=5, description="initial margin / maintenance margin")
+    plan_steps: int = Field(5, ge=1, le=60, description="decisions ahead that the plan covers")
+
+    @field_validator("tiers")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or value[0] != 0 or any(b <= a for a, b in pairwise(value)):
+            raise ValueError(f"tiers must rise from 0, were {value}")
+        return value
+
+
+class HaircutConfig(Section):
+    """From loss quantiles of a collateral to haircut, loan-to-value and threshold."""
+
+    debt: str = Field("USD", min_length=1, max_length=64, description="what is borrowed")
+    location: str = Field("demo", min_length=1, max_length=64, description="chain or venue")
+    close_out: Bars | None = Field(None, description="bars; default margin.close_out")
+    level: Fraction | None = Field(None, description="default margin.level")
+    settlement: int = Field(0, ge=0, le=10_000, description="bars of settlement and bridge delay")
+    penalty: Share = Field(0.05, description="liquidation penalty")
+    slippage: Share = Field(0.005, description="of the liquidation sale")
+    interest: Share = Field(0.0005, description="accrued over the close-out")
+    borrow_level: Fraction = Field(0.95, description="level of the borrow margin below the threshold")
+
+
+class MarketConfig(Section):
+    """What differs for one market."""
+
+    role: Literal["perpetual", "collateral"] = "perpetual"
+    close_out: Bars | None = Field(None, description="bars; default margin.close_out")
+    level: Fraction | None = Field(None, description="default margin.level")
+    loss: Literal["excursion", "terminal"] | None = Field(None, description="default margin.loss")
+
+
+class AccountsConfig(Section):
+    """The simulated population replayed by the backtest; every output that shows it says so."""
+
+    count: int = Field(2_000, ge=1, le=1_000_000, description="accounts per market")
+    seed: int = Field(20_080_915, ge=0, description="of the population")
+    leverage_median: float = Field(5.0, gt=1, description="median leverage at entry (log-normal)")
+    leverage_spread: float = Field(0.6, gt=0, le=3, description="standard deviation of log leverage")
+    holding_median: Bars = Field(60, description="median holding time in bars (exponential)")
+    long_share: Share = Field(0.55, description="share of long positions")
+    notional_median: float = Field(20_000.0, gt=0, description="median notional (log-normal, sigma 1.5)")
+
+
+class BacktestConfig(Section):
+    """First and last origin of the walk-forward, and who is replayed."""
+
+    start: Utc | None = Field(None, description="first origin, inclusive; default: after the history")
+    end: Utc | None = Field(None, description="last origin, inclusive; default: as-of")
+    accounts: AccountsConfig = Field(default_factory=AccountsConfig)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start and self.end and self.start > self.end:
+            raise ValueError(f"start must not be after end, were {self.start} and {self.end}")
+        return self
+
+
+class PublishConfig(Section):
+    """Who the document is for and how long it holds."""
+
+    protocol: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="audience of the file")
+    valid_for: Bars = Field(7, description="decisions after as-of at which a document expires")
+    metadata_days: int = Field(7, ge=1, le=365, description="days until the repository's metadata expire")
+
+
+class TrackingConfig(Section):
+    """Where runs are logged."""
+
+    enabled: bool = True
+    uri: str | None = Field(None, description="MLflow tracking URI; default: SQLite in the home folder")
+    experiment: str = Field("margin-calibrator", min_length=1, max_length=120)
+
+
+class Config(Section):
+    """One run.
+
+    Examples
+    --------
+    >>> config = Config.model_validate({"data": {"source": "embedded", "bar": "1d"}})
+    >>> config.margin.level, config.market("SPX").role
+    (0.99, 'perpetual')
+    """
+
+    data: DataConfig
+    as_of: Literal["last", "now"] | Utc = Field("last", description="last bar, the wall clock, or a time")
+    forecast: ForecastConfig = Field(default_factory=ForecastConfig)
+    regime: RegimeConfig = Field(default_factory=RegimeConfig)
+    margin: MarginConfig = Field(default_factory=MarginConfig)
+    haircut: HaircutConfig = Field(default_factory=HaircutConfig)
+    markets: dict[str, MarketConfig] = Field(default_factory=dict, description="per-market settings")
+    backtest: BacktestConfig = Field(default_factory=BacktestConfig)
+    publish: PublishConfig = Field(default_factory=PublishConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    def market(self, symbol: str) -> MarketConfig:
+        """Return the settings of one market with the defaults filled in."""
+        own = self.markets.get(symbol, MarketConfig())
+        collateral = own.role == "collateral"
+        close_out = (self.haircut.close_out if collateral else None) or self.margin.close_out
+        level = (self.haircut.level if collateral else None) or self.margin.level
+        return MarketConfig(
+            role=own.role,
+            close_out=own.close_out or close_out,
+            level=own.level or level,
+            loss=own.loss or self.margin.loss,
+        )
+
+
+def load_config(path: Path) -> Config:
+    """Read one YAML file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; relative paths inside it resolve against its folder.
+
+    Raises
+    ------
+    ConfigError
+        File missing, too large, not YAML, unknown key, or value out of bounds; names the key and the value.
+    """
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise ConfigError(f"config {path}: larger than {MAX_YAML_BYTES} bytes")
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path}: cannot be read: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"config {path}: not valid YAML: {_short(str(error))}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"config {path}: must be a mapping of sections, was {type(raw).__name__}")
+    return parse_config(raw, folder=path.parent, source=str(path))
+
+
+def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
+    """Validate a mapping as one run; relative paths resolve against ``folder``.
+
+    Raises
+    ------
+    ConfigError
+        Names the key, the rule and the value.
+    """
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"config {source}: {_first(error)}") from error
+    files = tuple(f.model_copy(update={"path": (folder / f.path)}) for f in config.data.bars)
+    implied = tuple(folder / p for p in config.data.implied_volatility)
+    data = config.data.model_copy(update={"bars": files, "implied_volatility": implied})
+    return config.model_copy(update={"data": data})
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part)[:60] for part in first["loc"]) or "(top level)"
+    return f"{key}: {_short(first['msg'])}, was {_short(repr(first['input']))}"
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 160 else flat[:157] + "..."

@@ -1,0 +1,1 @@
+"""Predict: forecasters of the variance over the next horizon, behind one contract."""

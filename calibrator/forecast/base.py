@@ -1,0 +1,95 @@
+"""The contract of every variance forecaster, and the purged walk-forward that runs them all.
+
+A *feature row* is one market at one origin. Rows are sorted by market and time and carry at least
+``market, time, log_return, realized_variance`` (both over the last cadence). A *target row* stands beside it:
+``future_variance`` over the next horizon and ``known_at``, the bar end at which it can be known.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+class VarianceForecaster(Protocol):
+    """What every forecaster offers; one contract test runs over all of them.
+
+    ``fit`` learns from rows whose target is known (others carry NaN); ``forecast`` returns the variance over
+    the horizon for every row, each from rows of the same or earlier time only, NaN where it cannot.
+    """
+
+    name: str
+
+    def fit(self, history: pd.DataFrame, target: pd.Series) -> Self:
+        """Learn from feature rows and their known targets (NaN = not known yet)."""
+        ...
+
+    def forecast(self, history: pd.DataFrame) -> pd.Series:
+        """Return the variance per row of ``history``, on its index."""
+        ...
+
+
+def walk_forward(
+    make: Callable[[], VarianceForecaster],
+    features: pd.DataFrame,
+    targets: pd.DataFrame,
+    *,
+    refit: int,
+    start: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.Series:
+    """Forecast every row with a model that was fitted on targets known at the refit before it.
+
+    Parameters
+    ----------
+    make : callable
+        Returns an unfitted forecaster.
+    features, targets : pandas.DataFrame
+        Rows on one index, sorted by market and time; ``targets`` has ``future_variance`` and ``known_at``.
+    refit : int
+        Distinct origins between refits.
+    start : int
+        Distinct origins before the first fit.
+    progress : callable, optional
+        Called with (blocks done, blocks in total).
+
+    Returns
+    -------
+    pandas.Series
+        Variance per row, NaN before the first fit. The value at an origin never changes when later rows are
+        removed: refits happen at fixed positions from the first origin, and targets not known at the refit
+        are hidden (this purges the last ``horizon`` bars).
+
+    Examples
+    --------
+    >>> from calibrator.forecast.ewma import Ewma
+    >>> t = pd.date_range("2024-01-01", periods=4, tz="UTC").as_unit("us")
+    >>> x = pd.DataFrame({"market": "A", "time": t, "log_return": 0.0, "realized_variance": [1.0, 4, 4, 4]})
+    >>> y = pd.DataFrame({"future_variance": 1.0, "known_at": t + pd.Timedelta("1D")})
+    >>> walk_forward(lambda: Ewma(decay=0.5, scale=1), x, y, refit=2, start=1).round(3).tolist()
+    [nan, 3.0, 3.571, 3.8]
+    """
+    out = pd.Series(np.nan, features.index)
+    times = _clock(features["time"])
+    known_at = _clock(targets["known_at"])
+    origins = np.unique(times)
+    cuts = origins[start::refit]
+    ends = [*cuts[1:], None]
+    for done, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
+        past = times <= cut
+        known = known_at <= cut
+        fitted = make().fit(features[past], targets["future_variance"].where(known)[past])
+        seen = np.ones(len(times), bool) if end is None else times < end
+        rows = seen & (times >= cut)
+        out[rows] = fitted.forecast(features[seen])[rows[seen]]
+        if progress is not None:
+            progress(done + 1, len(cuts))
+    return out
+
+
+def _clock(times: pd.Series) -> npt.NDArray[np.datetime64]:
+    """Return UTC times as naive numpy microseconds, which compare fast."""
+    clock: npt.NDArray[np.datetime64] = times.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
+    return clock

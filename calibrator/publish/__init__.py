@@ -1,0 +1,1 @@
+"""Sign: the parameter document, its constraints and the signed repository."""

@@ -1,0 +1,1 @@
+"""Predict: causal stress labels, their probability, and the regime with hysteresis."""
