@@ -1,0 +1,237 @@
+"""Bars and implied volatilities from Parquet and CSV files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from calibrator.config import BarFile, DataConfig
+from calibrator.data.rows import Finding, check_order, without_missing
+from calibrator.data.tables import Kind, column_names, read_table, shorten
+from calibrator.errors import DataError
+
+PRICES: Final = ("open", "high", "low", "close")
+_EVERY_MARKET: Final = "*"
+
+
+def read_bars(data: DataConfig, *, as_of: pd.Timestamp | None) -> tuple[pd.DataFrame, list[Finding]]:
+    """Read ``data.bars``, in order.
+
+    A file has the columns ``symbol`` or ``market`` (taken verbatim), ``time`` (with time zone), and ``open,
+    high, low, close`` or, where only one price exists, ``close`` alone; ``volume`` may be absent. Other
+    columns are reported and ignored.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Files, their cuts and labels, markets and the rule for missing prices.
+    as_of : pandas.Timestamp, optional
+        Bars that end later are left out before any rule looks at them.
+
+    Returns
+    -------
+    (pandas.DataFrame, list of Finding)
+        The columns of ``Bars``, ``time`` at the bar's end, sorted by market and time.
+
+    Raises
+    ------
+    DataError
+        With file, column, row and value of what cannot be used; a market that no file has.
+
+    Examples
+    --------
+    >>> read_bars(DataConfig(bars=("none.csv",)), as_of=None)
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.DataError: none.csv: file does not exist
+    """
+    frames: list[pd.DataFrame] = []
+    found: list[Finding] = []
+    for file in data.bars:
+        frame, rows = _bar_file(file, data, as_of)
+        frames.append(frame)
+        found += rows
+    source = ", ".join(str(f.path) for f in data.bars)
+    return joined(frames, data.markets, source=source), found
+
+
+def read_implied_volatility(
+    data: DataConfig, *, as_of: pd.Timestamp | None
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Read ``data.implied_volatility``: ``market`` (or ``symbol``), ``time``, ``implied_volatility``.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Files, markets and the rule for missing values; needs at least one file.
+    as_of : pandas.Timestamp, optional
+        Later rows are left out.
+
+    Returns
+    -------
+    (pandas.DataFrame, list of Finding)
+        The columns of ``ImpliedVolatility`` (annualised fractions), known at ``time``, sorted.
+
+    Raises
+    ------
+    DataError
+        With file, column, row and value; also when a file looks like percent (median above 3 = 300 %).
+
+    Examples
+    --------
+    >>> read_implied_volatility(DataConfig(bars=("b.csv",), implied_volatility=("v.xls",)), as_of=None)
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.DataError: v.xls: a file of data must end in .parquet or .csv
+    """
+    frames: list[pd.DataFrame] = []
+    found: list[Finding] = []
+    value = "implied_volatility"
+    for path in data.implied_volatility:
+        names = column_names(path)
+        market = _market_column(names, path)
+        _require(names, ("time", value), path)
+        frame = read_table(path, {market: "text", "time": "time", value: "number"})
+        frame = _cut(_selected(frame.rename(columns={market: "market"}), data.markets), None, as_of)
+        _check_values(frame, (value,), path)
+        check_order(frame, source=str(path))
+        if len(frame) and frame[value].median() > 3:
+            raise DataError(
+                f"{path}: column {value!r} must be fractions a year (0.6 = 60 %), its median is "
+                f"{frame[value].median():g}"
+            )
+        frame, rows = without_missing(frame, [value], drop=data.on_missing == "drop", source=str(path))
+        frames.append(frame)
+        found += rows + _ignored(names, [market, "time", value])
+    return joined(frames, "all", source=", ".join(map(str, data.implied_volatility))), found
+
+
+def joined(frames: Sequence[pd.DataFrame], markets: object, *, source: str) -> pd.DataFrame:
+    """Put frames below each other, sorted by market and time.
+
+    Parameters
+    ----------
+    frames : sequence of pandas.DataFrame
+        With ``market`` and ``time``.
+    markets : "all" or tuple of str
+        Markets that must be there.
+    source : str
+        Repeated in the error.
+
+    Raises
+    ------
+    DataError
+        No row at all, a listed market without a row, or a market and time that occurs in two frames.
+
+    Examples
+    --------
+    >>> joined([pd.DataFrame({"market": [], "time": []})], "all", source="x.csv")
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.DataError: x.csv: no row is left after the cuts of markets, from, until and as-of
+    """
+    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    if frame.empty:
+        raise DataError(f"{source}: no row is left after the cuts of markets, from, until and as-of")
+    have = frame["market"].unique()
+    lost = sorted(set(markets) - set(have)) if isinstance(markets, tuple) else []
+    if lost:
+        shown = ", ".join(sorted(have)[:5])
+        raise DataError(f"{source}: no row of market {shorten(lost[0])}; there are {shown}, ...")
+    frame = _sorted(frame)
+    twice = (frame["market"].to_numpy()[1:] == frame["market"].to_numpy()[:-1]) & (
+        frame["time"].to_numpy()[1:] == frame["time"].to_numpy()[:-1]
+    )
+    if twice.any():
+        row = frame.iloc[int(np.argmax(twice))]
+        raise DataError(
+            f"{source}: one bar per market and time; {row['market']!r} at {row['time'].isoformat()} is in "
+            f"two files ({int(twice.sum())} such bars); cut them with from and until"
+        )
+    return frame
+
+
+def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sort by market and time; times already rise within a market of one file, so most files pay little."""
+    codes, markets = pd.factorize(frame["market"], sort=True)
+    time = frame["time"].dt.tz_convert(None).to_numpy()
+    rising = (np.diff(codes) > 0) | ((np.diff(codes) == 0) & (np.diff(time) > np.timedelta64(0)))
+    if len(markets) and rising.all():
+        return frame.reset_index(drop=True)
+    return frame.iloc[np.lexsort((time, codes))].reset_index(drop=True)
+
+
+def _bar_file(
+    file: BarFile, data: DataConfig, as_of: pd.Timestamp | None
+) -> tuple[pd.DataFrame, list[Finding]]:
+    names = column_names(file.path)
+    market = _market_column(names, file.path)
+    prices = PRICES if any(p in names for p in PRICES[:3]) else ("close",)
+    _require(names, ("time", *prices), file.path)
+    numbers = [*prices, *(["volume"] if "volume" in names else [])]
+    kinds: dict[str, Kind] = {market: "text", "time": "time"}
+    kinds |= dict.fromkeys(numbers, "number")
+    frame = read_table(file.path, kinds).rename(columns={market: "market"})
+    if (file.label or data.label) == "start":
+        frame["time"] += data.step
+    until = min((pd.Timestamp(t) for t in (file.until, as_of) if t is not None), default=None)
+    frame = _cut(_selected(frame, data.markets), file.from_, until)
+    _check_values(frame, numbers, file.path)
+    check_order(frame, source=str(file.path))
+    drop = data.on_missing == "drop"
+    frame, found = without_missing(frame, list(prices), drop=drop, source=str(file.path))
+    fill = {name: frame["close"] for name in PRICES if name not in prices}
+    frame = frame.assign(**fill, **({} if "volume" in names else {"volume": np.nan}))
+    return frame[["market", "time", *PRICES, "volume"]], found + _ignored(names, list(kinds))
+
+
+def _market_column(names: list[str], path: Path) -> str:
+    have = [name for name in ("symbol", "market") if name in names]
+    if len(have) != 1:
+        raise DataError(f"{path}: needs one column 'symbol' or 'market', has {_list([*have] or names)}")
+    return have[0]
+
+
+def _require(names: list[str], wanted: Sequence[str], path: Path) -> None:
+    lost = [name for name in wanted if name not in names]
+    if lost:
+        raise DataError(f"{path}: column {lost[0]!r} is missing; the file has {_list(names)}")
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(shorten(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _ignored(names: list[str], used: list[str]) -> list[Finding]:
+    return [
+        Finding(_EVERY_MARKET, f"ignored column: {shorten(name)[:40]}", 1, None, None, "ignored")
+        for name in names
+        if name not in used
+    ]
+
+
+def _selected(frame: pd.DataFrame, markets: object) -> pd.DataFrame:
+    return frame[frame["market"].isin(list(markets))] if isinstance(markets, tuple) else frame
+
+
+def _cut(frame: pd.DataFrame, start: object, until: object) -> pd.DataFrame:
+    """Keep rows between two times, both inclusive; None is no bound."""
+    if start is not None:
+        frame = frame[frame["time"] >= start]
+    return frame if until is None else frame[frame["time"] <= until]
+
+
+def _check_values(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:
+    """Refuse prices that are not positive and volumes below zero; missing ones have their own rule."""
+    for name in names:
+        volume = name == "volume"
+        bad = (frame[name] < 0) if volume else (frame[name] <= 0)
+        if bad.any():
+            row = bad.idxmax()
+            rule = "must not be negative" if volume else "must be positive"
+            raise DataError(
+                f"{path}: column {name!r}, row {row}: {rule}, was {frame[name][row]:g} "
+                f"({frame['market'][row]!r} at {frame['time'][row].isoformat()}, {int(bad.sum())} such rows)"
+            )

@@ -1,0 +1,201 @@
+"""The door of the data stage: a source of bars, the gate's rules, and the digest of what came through."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from calibrator.config import Config, DataConfig
+from calibrator.data import embedded, files
+from calibrator.data.quality import inspect
+from calibrator.data.rows import Finding, findings_frame
+from calibrator.errors import DataError
+from calibrator.frames import BARS, IMPLIED_VOLATILITY, TIME, conform
+
+
+class BarSource(Protocol):
+    """Anything that hands over bars; the gate's rules are applied to what it returns.
+
+    The frame has the columns of ``Bars``, ``time`` at the bar's end, sorted by market and time, no row after
+    ``as_of`` and no missing price; the findings say what the source did about missing ones.
+    """
+
+    def __call__(self, data: DataConfig, *, as_of: pd.Timestamp | None) -> tuple[pd.DataFrame, list[Finding]]:
+        """Return bars and findings; raise DataError with place, rule and value."""
+        ...
+
+
+SOURCES: Final[Mapping[str, BarSource]] = {"embedded": embedded.read_bars, "files": files.read_bars}
+
+
+def load_bars(config: Config, *, as_of: datetime | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the bars of a run and what the gate found.
+
+    Parameters
+    ----------
+    config : Config
+        ``config.data`` names the source and the rules; ``config.as_of`` is not consulted.
+    as_of : datetime, optional
+        Time of the decision (time zone aware): bars that end later do not exist. None: the last bar.
+
+    Returns
+    -------
+    (pandas.DataFrame, pandas.DataFrame)
+        ``Bars``, sorted by market and time, and ``Findings``.
+
+    Raises
+    ------
+    DataError
+        Input that breaks a rule: file, column, row, market, rule and value as far as they exist.
+    StaleDataError
+        Every market's last bar is older than ``data.stale_after`` bars.
+    ConfigError
+        The source cannot serve ``data.bar``.
+    ValueError
+        ``as_of`` is naive.
+
+    Examples
+    --------
+    >>> config = Config.model_validate({"data": {"source": "embedded", "bar": "1d", "calendar": "sessions"}})
+    >>> bars, findings = load_bars(config, as_of=None)
+    >>> len(bars), findings[["market", "rule", "count"]].to_numpy()[-1].tolist()
+    (18383, ['WTI', 'missing price', 290])
+    """
+    data = config.data
+    cut = None if as_of is None else utc(as_of)
+    raw, found = SOURCES[data.source](data, as_of=cut)
+    bars = conform(raw, BARS, source=_spelled(data))
+    bars, more = inspect(bars, data, as_of=cut if cut is not None else bars["time"].max())
+    return bars, findings_frame([*found, *more])
+
+
+def load_implied_volatility(config: Config, *, as_of: datetime | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return implied volatilities of the run's markets (possibly none) and what the gate found.
+
+    Parameters
+    ----------
+    config : Config
+        Files of ``data.implied_volatility``; with the embedded source and no file, the VIX for ``SPX``.
+    as_of : datetime, optional
+        Rows known later are left out. None: all.
+
+    Returns
+    -------
+    (pandas.DataFrame, pandas.DataFrame)
+        ``ImpliedVolatility``, sorted by market and time, and ``Findings``.
+
+    Raises
+    ------
+    DataError
+        With file, column, row and value.
+    ValueError
+        ``as_of`` is naive.
+
+    Examples
+    --------
+    >>> config = Config.model_validate({"data": {"source": "embedded", "bar": "1d"}})
+    >>> frame, findings = load_implied_volatility(config, as_of=None)
+    >>> len(frame), findings["count"].to_list()
+    (1259, [46])
+    """
+    data, found = config.data, list[Finding]()
+    cut = None if as_of is None else utc(as_of)
+    if data.implied_volatility:
+        frame, found = files.read_implied_volatility(data, as_of=cut)
+    elif data.source == "embedded" and (data.markets == "all" or "SPX" in data.markets):
+        frame, found = embedded.read_implied_volatility(as_of=cut)
+    else:
+        empty = {"market": "str", "time": TIME, "implied_volatility": "float64"}
+        frame = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in empty.items()})
+    return conform(frame, IMPLIED_VOLATILITY, source="implied volatility"), findings_frame(found)
+
+
+def resolve_as_of(config: Config, *, now: datetime) -> datetime | None:
+    """Return the time that ``config.as_of`` means, for :func:`load_bars`: None is the last bar.
+
+    Examples
+    --------
+    >>> config = Config.model_validate({"data": {"source": "embedded"}, "as_of": "2015-01-02"})
+    >>> resolve_as_of(config, now=datetime.fromisoformat("2026-01-01T00:00Z")).isoformat()
+    '2015-01-02T00:00:00+00:00'
+    """
+    if config.as_of == "last":
+        return None
+    return now if config.as_of == "now" else config.as_of
+
+
+def digest(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of a frame's rows: columns, types and values in their order, no index.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Of texts, UTC times, floats and integers, such as any frame of :mod:`calibrator.frames`.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; the same for the same rows on every machine, whatever the chunks in memory.
+
+    Raises
+    ------
+    DataError
+        A column of another type.
+
+    Examples
+    --------
+    >>> digest(pd.DataFrame({"market": ["A"], "close": [1.0]}))[:16]
+    '7b2a456caaf80f6f'
+    """
+    state = hashlib.sha256(f"{len(frame)} rows".encode())
+    for name in frame.columns:
+        kind, *parts = _bytes(frame[name])
+        state.update(f"\n{len(str(name))}:{name} {kind}\n".encode())
+        for part in parts:
+            state.update(part)
+    return state.hexdigest()
+
+
+def _bytes(values: pd.Series) -> tuple[str, *tuple[bytes, ...]]:
+    """Spell a column as little-endian bytes: its kind, then its parts."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        clock = values.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
+        return "time", clock.astype("<i8").tobytes()
+    if pd.api.types.is_integer_dtype(values):
+        return "integer", values.to_numpy(dtype="<i8").tobytes()
+    if pd.api.types.is_float_dtype(values):
+        floats = values.to_numpy(dtype="<f8", copy=True)
+        floats[np.isnan(floats)] = np.nan  # one spelling of missing
+        return "float", floats.tobytes()
+    if not pd.api.types.is_string_dtype(values):
+        raise DataError(f"digest: column {values.name!r} of type {values.dtype} has no spelling")
+    codes, texts = pd.factorize(values)
+    array = pa.array(texts.to_numpy(dtype=object), pa.string()).to_pylist()
+    spelled = b"".join(len(t.encode()).to_bytes(8, "little") + t.encode() for t in array)
+    return "text", spelled, codes.astype("<i8").tobytes()
+
+
+def _spelled(data: DataConfig) -> str:
+    return ", ".join(str(f.path) for f in data.bars) if data.source == "files" else "embedded data"
+
+
+def utc(as_of: datetime) -> pd.Timestamp:
+    """Return a time zone aware time as a UTC timestamp.
+
+    Raises
+    ------
+    ValueError
+        The time is naive.
+
+    Examples
+    --------
+    >>> utc(datetime.fromisoformat("2024-01-01T01:00+01:00")).isoformat()
+    '2024-01-01T00:00:00+00:00'
+    """
+    if as_of.tzinfo is None:
+        raise ValueError(f"as_of must be time zone aware, was {as_of}")
+    return pd.Timestamp(as_of).tz_convert("UTC")
