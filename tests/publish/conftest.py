@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from calibrator.publish.canonical import digest
 from calibrator.publish.document import (
     CollateralParameters,
     HaircutParameters,
@@ -55,7 +56,7 @@ def perpetual(symbol: str = "BTC-USD", maintenance: int = 50_000, **changes: obj
     return PerpetualParameters.model_validate(fields | changes)
 
 
-def collateral(symbol: str = "ETH", haircut: int = 200_000, **changes: object) -> CollateralParameters:
+def collateral(symbol: str = "ETH", haircut_ppm: int = 200_000, **changes: object) -> CollateralParameters:
     fields: dict[str, object] = {
         "symbol": symbol,
         "regime": "STRESS",
@@ -66,9 +67,9 @@ def collateral(symbol: str = "ETH", haircut: int = 200_000, **changes: object) -
         "close_out_bars": 24,
         "level_ppm": 990_000,
         "previous_ppm": 190_000,
-        "attribution": {"volatility": haircut - 190_000},
+        "attribution": {"volatility": haircut_ppm - 190_000},
         "haircut": HaircutParameters(
-            haircut_ppm=haircut,
+            haircut_ppm=haircut_ppm,
             loan_to_value_ppm=690_000,
             liquidation_threshold_ppm=720_000,
             liquidation_penalty_ppm=50_000,
@@ -125,3 +126,11 @@ def payload() -> bytes:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
+
+
+@pytest.fixture
+def follow() -> Callable[[ParameterDocument], ParameterDocument]:
+    def make(previous: ParameterDocument) -> ParameterDocument:
+        return document(previous.sequence + 1, previous_digest=digest(encode(previous)))
+
+    return make

@@ -25,7 +25,7 @@ from calibrator.publish.document import (
 
 T = TypeVar("T")
 Make = Callable[..., T]
-SYMBOLS = st.text(min_size=1, max_size=12).filter(lambda s: s.isprintable() and s == s.strip())
+SYMBOLS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=12)
 
 
 @st.composite
