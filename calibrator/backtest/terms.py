@@ -1,0 +1,120 @@
+"""Margins in force over the bars of a market, from the history of schedules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from calibrator.errors import DataError
+from calibrator.frames import BARS, SCHEDULE_HISTORY, conform
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Clock = npt.NDArray[np.datetime64]
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Bars of one market in time order (shape ``(T,)`` each); ``time`` is the bars' end, naive UTC."""
+
+    time: Clock
+    high: Floats
+    low: Floats
+    close: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Margins of one market per tier and bar, in integer ppm (shape ``(tiers, T)``).
+
+    A schedule applies to bars that *end after* it takes effect. Entries before the first one are zero;
+    ``first`` is the number of such bars.
+    """
+
+    notional_floor: Integers
+    maintenance: Integers
+    initial: Integers
+    first: int
+
+    def tier(self, notional: Floats) -> Integers:
+        """Return the tier of each position by its notional at entry."""
+        return np.searchsorted(self.notional_floor, notional, side="right") - 1
+
+
+def prices_by_market(bars: pd.DataFrame) -> dict[str, Prices]:
+    """Split ``frames.BARS`` by market.
+
+    Examples
+    --------
+    >>> row = {"market": ["A"], "time": pd.to_datetime(["2024-01-01"], utc=True).as_unit("us"),
+    ...        "open": [1.0], "high": [2.0], "low": [0.5], "close": [1.5], "volume": [0.0]}
+    >>> prices_by_market(pd.DataFrame(row))["A"].low.tolist()
+    [0.5]
+    """
+    checked = conform(bars, BARS, source="backtest").sort_values(["market", "time"])
+    return {
+        str(market): Prices(
+            one["time"].dt.tz_convert(None).to_numpy(),
+            *(one[c].to_numpy(dtype=float) for c in ("high", "low", "close")),
+        )
+        for market, one in checked.groupby("market")
+    }
+
+
+def terms_by_market(schedule: pd.DataFrame, prices: Mapping[str, Prices]) -> dict[str, Terms]:
+    """Lay the schedules of ``frames.SCHEDULE_HISTORY`` over the bars of their markets.
+
+    Parameters
+    ----------
+    schedule : pandas.DataFrame
+        Per market every tier must appear at every ``effective_from``.
+    prices : mapping of str to Prices
+        Markets without bars are left out.
+
+    Raises
+    ------
+    DataError
+        Schema broken, a change that leaves out a tier, or no tier from notional 0.
+
+    Examples
+    --------
+    >>> t = pd.date_range("2024-01-01", periods=3, tz="UTC").as_unit("us")
+    >>> s = pd.DataFrame({"market": "A", "effective_from": t[:2], "notional_floor": 0, "regime": 0,
+    ...                   "initial_margin_ppm": [100_000, 120_000],
+    ...                   "maintenance_margin_ppm": [50_000, 60_000]})
+    >>> one = np.ones(3)
+    >>> terms_by_market(s, {"A": Prices(t.tz_convert(None).to_numpy(), one, one, one)})["A"].maintenance
+    array([[    0, 50000, 60000]])
+    """
+    checked = conform(schedule, SCHEDULE_HISTORY, source="backtest")
+    return {
+        str(market): _lay(str(market), one, prices[str(market)])
+        for market, one in checked.groupby("market")
+        if str(market) in prices
+    }
+
+
+def _lay(market: str, schedule: pd.DataFrame, prices: Prices) -> Terms:
+    wide = schedule.pivot_table(
+        index="effective_from",
+        columns="notional_floor",
+        values=["maintenance_margin_ppm", "initial_margin_ppm"],
+        aggfunc="last",
+    ).sort_index()
+    if wide.isna().to_numpy().any():
+        when = wide.index[wide.isna().any(axis=1)][0].isoformat()
+        raise DataError(
+            f"schedule of {market}: every change must name every tier, the one at {when} does not"
+        )
+    maintenance, initial = wide["maintenance_margin_ppm"], wide["initial_margin_ppm"]
+    if maintenance.columns[0] != 0:
+        raise DataError(
+            f"schedule of {market}: the first tier must start at notional 0, was {maintenance.columns[0]}"
+        )
+    effective = pd.DatetimeIndex(wide.index).tz_convert(None).to_numpy()
+    row = np.searchsorted(effective, prices.time, side="left") - 1
+    in_force = row >= 0
+    laid = [np.where(in_force, f.to_numpy(dtype="int64").T[:, row], 0) for f in (maintenance, initial)]
+    return Terms(maintenance.columns.to_numpy(dtype="int64"), laid[0], laid[1], int(np.sum(~in_force)))
