@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from calibrator.config import BarFile, DataConfig
-from calibrator.data.rows import Finding, check_order, without_missing
+from calibrator.data.rows import Finding, check_order, clock_of, without_missing
 from calibrator.data.tables import Kind, column_names, read_table, shorten
 from calibrator.errors import DataError
 
@@ -94,7 +94,8 @@ def read_implied_volatility(
         market = _market_column(names, path)
         _require(names, ("time", value), path)
         frame = read_table(path, {market: "text", "time": "time", value: "number"})
-        frame = _cut(_selected(frame.rename(columns={market: "market"}), data.markets), None, as_of)
+        frame = _selected(frame.rename(columns={market: "market"}), data.markets, path)
+        frame = _cut(frame, None, as_of)
         _check_values(frame, (value,), path)
         check_order(frame, source=str(path))
         if len(frame) and frame[value].median() > 3:
@@ -134,33 +135,25 @@ def joined(frames: Sequence[pd.DataFrame], markets: object, *, source: str) -> p
     """
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     if frame.empty:
-        raise DataError(f"{source}: no row is left after the cuts of markets, from, until and as-of")
+        whose = f" of {shorten(min(markets))}" if isinstance(markets, tuple) else ""
+        raise DataError(f"{source}: no row{whose} is left after the cuts of markets, from, until and as-of")
     have = frame["market"].unique()
     lost = sorted(set(markets) - set(have)) if isinstance(markets, tuple) else []
     if lost:
         shown = ", ".join(sorted(have)[:5])
         raise DataError(f"{source}: no row of market {shorten(lost[0])}; there are {shown}, ...")
-    frame = _sorted(frame)
-    twice = (frame["market"].to_numpy()[1:] == frame["market"].to_numpy()[:-1]) & (
-        frame["time"].to_numpy()[1:] == frame["time"].to_numpy()[:-1]
-    )
+    codes, _ = pd.factorize(frame["market"], sort=True)
+    time = clock_of(frame["time"])
+    order = np.lexsort((time, codes))
+    twice = (np.diff(codes[order]) == 0) & (np.diff(time[order]) == 0)
     if twice.any():
-        row = frame.iloc[int(np.argmax(twice))]
+        row = frame.iloc[order[int(np.argmax(twice))]]
         raise DataError(
             f"{source}: one bar per market and time; {row['market']!r} at {row['time'].isoformat()} is in "
             f"two files ({int(twice.sum())} such bars); cut them with from and until"
         )
-    return frame
-
-
-def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sort by market and time; times already rise within a market of one file, so most files pay little."""
-    codes, markets = pd.factorize(frame["market"], sort=True)
-    time = frame["time"].dt.tz_convert(None).to_numpy()
-    rising = (np.diff(codes) > 0) | ((np.diff(codes) == 0) & (np.diff(time) > np.timedelta64(0)))
-    if len(markets) and rising.all():
-        return frame.reset_index(drop=True)
-    return frame.iloc[np.lexsort((time, codes))].reset_index(drop=True)
+    sorted_already = bool((np.diff(order) == 1).all())
+    return (frame if sorted_already else frame.iloc[order]).reset_index(drop=True)
 
 
 def _bar_file(
@@ -177,7 +170,7 @@ def _bar_file(
     if (file.label or data.label) == "start":
         frame["time"] += data.step
     until = min((pd.Timestamp(t) for t in (file.until, as_of) if t is not None), default=None)
-    frame = _cut(_selected(frame, data.markets), file.from_, until)
+    frame = _cut(_selected(frame, data.markets, file.path), file.from_, until)
     _check_values(frame, numbers, file.path)
     check_order(frame, source=str(file.path))
     drop = data.on_missing == "drop"
@@ -212,7 +205,12 @@ def _ignored(names: list[str], used: list[str]) -> list[Finding]:
     ]
 
 
-def _selected(frame: pd.DataFrame, markets: object) -> pd.DataFrame:
+def _selected(frame: pd.DataFrame, markets: object, path: Path) -> pd.DataFrame:
+    every = frame["market"] == _EVERY_MARKET
+    if every.any():
+        raise DataError(
+            f"{path}: row {every.idxmax()}: market {_EVERY_MARKET!r} is reserved for the whole market"
+        )
     return frame[frame["market"].isin(list(markets))] if isinstance(markets, tuple) else frame
 
 

@@ -231,9 +231,10 @@ def _stuck(history: History, _: DataConfig) -> Finding | None:
 
 def _unit_jump(history: History, data: DataConfig) -> Finding | None:
     """Return jumps x100 or x1000 between neighbouring bars or inside one."""
-    step = np.abs(np.diff(np.log(history.close))) > np.log(UNIT_JUMP)
+    limit = np.log(UNIT_JUMP)
+    step = np.abs(np.diff(np.log(history.close))) > limit
     step &= np.diff(history.time) == _step(data)
-    inside = history.high / history.low > UNIT_JUMP
+    inside = np.log(history.high) - np.log(history.low) > limit
     inside[1:] |= step
     where = np.flatnonzero(inside)
     if not len(where):
@@ -244,8 +245,8 @@ def _unit_jump(history: History, data: DataConfig) -> Finding | None:
 
 def _restart(history: History, data: DataConfig) -> tuple[str, Finding] | None:
     """Return a price after a long absence that is not the price before it."""
-    ratio = history.open[1:] / history.close[:-1]
-    jump = np.maximum(ratio, 1 / ratio) > data.restart_jump
+    change = np.log(history.open[1:]) - np.log(history.close[:-1])  # a plain ratio may overflow
+    jump = np.abs(change) > np.log(data.restart_jump)
     where = np.flatnonzero(jump & (_missing_bars(history, data) >= RESTART_GAP))
     if not len(where):
         return None
