@@ -196,6 +196,7 @@ def comparators(
     *,
     level: float,
     forecasts: Mapping[str, pd.DataFrame] | None = None,
+    tail_window: int = 730,
 ) -> pd.DataFrame:
     """Compute every comparator policy on the same decisions.
 
@@ -209,6 +210,8 @@ def comparators(
     forecasts : mapping of str to pandas.DataFrame, optional
         Further variance forecasts (``market, origin, variance``); each becomes a filtered historical
         simulation called ``<name>_fhs``.
+    tail_window : int
+        Decisions of standardised losses; with many starts per decision 365 are plenty.
 
     Returns
     -------
@@ -227,7 +230,8 @@ def comparators(
     variances = {"ewma": ewma_variance(realized_variance), **(forecasts or {})}
     out = static(losses, level=level).rename(columns={"margin": "static"})
     columns = {"historical_simulation": historical_simulation(losses, level=level)} | {
-        f"{name}_fhs": filtered_historical_simulation(losses, v, level=level) for name, v in variances.items()
+        f"{name}_fhs": filtered_historical_simulation(losses, v, level=level, window=tail_window)
+        for name, v in variances.items()
     }
     return out.assign(**{name: frame["margin"] for name, frame in columns.items()})
 
