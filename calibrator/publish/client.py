@@ -154,7 +154,8 @@ def verify(
         _check_not_older(trusted / "documents" / name, document, payload)
         if as_of >= document.expires_at:
             raise ExpiredError(
-                f"{name} expired at {document.expires_at}, as-of is {as_of}. {document.consumer_rule}"
+                f"{name} expired at {document.expires_at:%Y-%m-%d %H:%M}, as-of is {as_of:%Y-%m-%d %H:%M}. "
+                + document.consumer_rule
             )
         write_atomically(trusted / "documents" / name, payload)
     return document

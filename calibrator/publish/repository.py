@@ -160,7 +160,20 @@ def latest(home: Path, *, name: str = DOCUMENT) -> ParameterDocument | None:
     PublishError
         If what is published cannot be read or does not verify.
     """
-    folder = home / "published"
+    return read_published(home / "published", name=name)
+
+
+def read_published(folder: Path, *, name: str = DOCUMENT) -> ParameterDocument | None:
+    """Return the document that the publication in ``folder`` leads to, checked against the folder's own root.
+
+    That shows that it is whole, not that it comes from the right publisher: consumers use
+    `calibrator.publish.client.verify`.
+
+    Raises
+    ------
+    PublishError
+        If it cannot be read or does not verify.
+    """
     with tuf_errors(str(folder)):
         _, current = _load(folder)
         return None if current is None else _read_document(folder, current, name)

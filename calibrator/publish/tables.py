@@ -1,0 +1,288 @@
+"""A document, and the change between two, as tables that a risk committee can read in a terminal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from calibrator.publish.document import (
+    CollateralParameters,
+    MarketParameters,
+    ParameterDocument,
+    PerpetualParameters,
+    PlannedMargin,
+)
+
+REGIME_STYLE: Final = {"CALM": "green", "ELEVATED": "yellow", "STRESS": "bold red"}
+EFFECT: Final = {True: ("tightens", "red"), False: ("loosens", "green"), None: ("", "")}
+PLAN_LINES: Final = 3
+Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One published value that differs between two documents.
+
+    Attributes
+    ----------
+    market, what, whom : str
+        Which market, which parameter, who notices.
+    old, new : int or None
+        Parts per million; None where the market is not in that document.
+    tightens : bool or None
+        True if traders and borrowers need more collateral than before; None if there is no before or after.
+    """
+
+    market: str
+    what: str
+    whom: str
+    old: int | None
+    new: int | None
+    tightens: bool | None
+
+
+def percent(ppm: int) -> str:
+    """Spell parts per million as per cent, exactly.
+
+    Examples
+    --------
+    >>> percent(50_000), percent(50_005), percent(0)
+    ('5.00%', '5.0005%', '0.00%')
+    """
+    whole, rest = divmod(ppm, 10_000)
+    digits = f"{rest:04d}"
+    return f"{whole}.{digits[:2]}{digits[2:].rstrip('0')}%"
+
+
+def basis_points(ppm: int) -> str:
+    """Spell a change in parts per million as basis points, with its sign.
+
+    Examples
+    --------
+    >>> basis_points(1_250), basis_points(-5)
+    ('+12.5', '-0.05')
+    """
+    return f"{ppm / 100:+,.2f}".rstrip("0").rstrip(".")
+
+
+def changes(old: ParameterDocument, new: ParameterDocument) -> list[Change]:
+    """List what differs between two documents, market by market, in the order of the documents.
+
+    A perpetual is compared at every notional where either schedule may change.
+
+    Returns
+    -------
+    list of Change
+        Empty if no margin, haircut, loan-to-value, threshold or penalty differs.
+    """
+    before: dict[Key, MarketParameters] = {market.key: market for market in old.markets}
+    after: dict[Key, MarketParameters] = {market.key: market for market in new.markets}
+    found: list[Change] = []
+    for key in sorted(before.keys() | after.keys()):
+        found.extend(_of_market(before.get(key), after.get(key)))
+    return found
+
+
+def _of_market(old: MarketParameters | None, new: MarketParameters | None) -> Iterator[Change]:
+    if old is None and new is not None:
+        yield Change(_title(new), "new market", "everyone", None, new.value_ppm, tightens=None)
+    elif new is None and old is not None:
+        yield Change(_title(old), "left out", "keep what is in force", old.value_ppm, None, tightens=None)
+    elif isinstance(old, PerpetualParameters) and isinstance(new, PerpetualParameters):
+        yield from _of_perpetual(old, new)
+    elif isinstance(old, CollateralParameters) and isinstance(new, CollateralParameters):
+        yield from _of_collateral(old, new)
+
+
+def _of_perpetual(old: PerpetualParameters, new: PerpetualParameters) -> Iterator[Change]:
+    before, after = old.schedule(), new.schedule()
+    floors = sorted({tier.notional_floor for tier in (*before.tiers, *after.tiers)})
+    for floor in floors:
+        first, second = before.tier_of(floor), after.tier_of(floor)
+        at = f" from {floor:,}" if len(floors) > 1 else ""
+        for what, whom, low, high in (
+            ("initial margin", "new positions", first.initial_margin_ppm, second.initial_margin_ppm),
+            (
+                "maintenance margin",
+                "open positions",
+                first.maintenance_margin_ppm,
+                second.maintenance_margin_ppm,
+            ),
+        ):
+            if low != high:
+                yield Change(_title(new), what, f"{whom}{at}", low, high, tightens=high > low)
+
+
+def _of_collateral(old: CollateralParameters, new: CollateralParameters) -> Iterator[Change]:
+    first, second = old.haircut, new.haircut
+    for what, whom, low, high, tightens in (
+        ("haircut", "value of the collateral", first.haircut_ppm, second.haircut_ppm, True),
+        ("loan-to-value", "new loans", first.loan_to_value_ppm, second.loan_to_value_ppm, False),
+        (
+            "liquidation threshold",
+            "open loans",
+            first.liquidation_threshold_ppm,
+            second.liquidation_threshold_ppm,
+            False,
+        ),
+        (
+            "liquidation penalty",
+            "liquidated loans",
+            first.liquidation_penalty_ppm,
+            second.liquidation_penalty_ppm,
+            True,
+        ),
+    ):
+        if low != high:
+            yield Change(_title(new), what, whom, low, high, tightens=(high > low) == tightens)
+
+
+def show_document(document: ParameterDocument, *, checked: str, now: datetime) -> None:
+    """Print a document; ``checked`` says how far it was verified, ``now`` decides whether it is stale."""
+    console = _console()
+    stale = now >= document.expires_at
+    console.print(
+        Text(f"{document.protocol}, sequence {document.sequence} ({checked})", style="bold"),
+        Text(
+            f"issued {document.issued_at:%Y-%m-%d %H:%M}, valid from {document.valid_from:%Y-%m-%d %H:%M} UTC"
+        ),
+        Text(
+            f"{'STALE: expired' if stale else 'expires'} {document.expires_at:%Y-%m-%d %H:%M} UTC. "
+            f"{document.consumer_rule}",
+            style="bold red" if stale else "",
+        ),
+        sep="\n",
+    )
+    perpetuals = [market for market in document.markets if isinstance(market, PerpetualParameters)]
+    collaterals = [market for market in document.markets if isinstance(market, CollateralParameters)]
+    if perpetuals:
+        console.print(_perpetuals(perpetuals))
+    if collaterals:
+        console.print(_collaterals(collaterals))
+
+
+def show_changes(old: ParameterDocument, new: ParameterDocument) -> None:
+    """Print what changes from ``old`` to ``new``, tightening in red, loosening in green."""
+    console = _console()
+    found = changes(old, new)
+    title = (
+        f"{new.protocol}: sequence {old.sequence} to {new.sequence}, "
+        f"in force from {new.valid_from:%Y-%m-%d %H:%M} UTC"
+    )
+    if not found:
+        console.print(Text(f"{title}: no margin, haircut or threshold changes"))
+        return
+    table = _table(title, ["Market", "What", "For whom"], ["Old", "New", "bps"], ["Effect"])
+    for change in found:
+        moved = None if change.old is None or change.new is None else change.new - change.old
+        effect, style = EFFECT[change.tightens]
+        table.add_row(
+            Text(change.market),
+            change.what,
+            change.whom,
+            "-" if change.old is None else percent(change.old),
+            "-" if change.new is None else percent(change.new),
+            Text("" if moved is None else basis_points(moved), style=style),
+            Text(effect, style=style),
+        )
+    console.print(table)
+    tighter, looser = (sum(change.tightens is which for change in found) for which in (True, False))
+    console.print(Text(f"{len(found)} changes: {tighter} tighten, {looser} loosen"))
+
+
+def _perpetuals(markets: list[PerpetualParameters]) -> Table:
+    table = _table(
+        "Perpetuals", ["Market", "Regime"], ["From notional", "Initial", "Maintenance"], ["Plan", "Why"]
+    )
+    for market in markets:
+        rows = zip(
+            *((f"{t.notional_floor:,}", percent(t.initial_margin_ppm), percent(t.maintenance_margin_ppm))
+              for t in market.margins),
+            strict=True,
+        )  # fmt: skip
+        table.add_row(
+            Text(_title(market)),
+            _regime(market),
+            *("\n".join(column) for column in rows),
+            _plan(market),
+            _why(market),
+        )
+    return table
+
+
+def _collaterals(markets: list[CollateralParameters]) -> Table:
+    numbers = ["Haircut", "Loan-to-value", "Threshold", "Penalty"]
+    table = _table("Collaterals", ["Market", "Regime"], numbers, ["Plan", "Why"])
+    for market in markets:
+        haircut = market.haircut
+        table.add_row(
+            Text(_title(market)),
+            _regime(market),
+            percent(haircut.haircut_ppm),
+            percent(haircut.loan_to_value_ppm),
+            percent(haircut.liquidation_threshold_ppm),
+            percent(haircut.liquidation_penalty_ppm),
+            _plan(market),
+            _why(market),
+        )
+    return table
+
+
+def _title(market: MarketParameters) -> str:
+    if isinstance(market, PerpetualParameters):
+        return market.symbol
+    return f"{market.symbol}/{market.haircut.debt} @ {market.haircut.location}"
+
+
+def _regime(market: MarketParameters) -> Text:
+    text = Text(market.regime, style=REGIME_STYLE[market.regime])
+    return text.append(f"\np {percent(market.stress_probability_ppm)}", style="dim")
+
+
+def _plan(market: MarketParameters) -> Text:
+    lines = [
+        f"{change.effective_from:%m-%d %H:%M} "
+        + (
+            f"{percent(change.initial_margin_ppm)}/{percent(change.maintenance_margin_ppm)}"
+            if isinstance(change, PlannedMargin)
+            else f"{percent(change.loan_to_value_ppm)}/{percent(change.liquidation_threshold_ppm)}"
+        )
+        for change in market.plan
+    ]
+    more = [f"and {len(lines) - PLAN_LINES} more"] if len(lines) > PLAN_LINES else []
+    return Text("\n".join(lines[:PLAN_LINES] + more) or "-")
+
+
+def _why(market: MarketParameters) -> Text:
+    """Say held and why, then the change and its largest terms, in basis points."""
+    change = market.value_ppm - (market.previous_ppm or 0)
+    terms = sorted(
+        ((term, value) for term, value in market.attribution.items() if value), key=lambda t: -abs(t[1])
+    )
+    explained = ", ".join(f"{term} {basis_points(value)}" for term, value in terms[:PLAN_LINES])
+    what = "new" if market.previous_ppm is None else f"{basis_points(change)} bps"
+    text = Text("HELD ", style="bold yellow") if market.status == "held" else Text()
+    text.append("; ".join(market.reasons), style="yellow")
+    if text.plain:
+        text.append("\n")
+    return text.append(f"{what}: {explained}" if explained else what)
+
+
+def _table(title: str, left: list[str], right: list[str], last: list[str]) -> Table:
+    table = Table(title=Text(title), title_justify="left", show_lines=False)
+    for header in left:
+        table.add_column(header, overflow="fold")
+    for header in right:
+        table.add_column(header, justify="right", no_wrap=True)
+    for header in last:
+        table.add_column(header, overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    """Text from a document is never read as markup."""
+    return Console(markup=False, highlight=False, emoji=False)
