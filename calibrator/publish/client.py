@@ -223,8 +223,10 @@ def _check_not_older(path: Path, document: ParameterDocument, payload: bytes) ->
     if not path.exists():
         return
     last = path.read_bytes()
+    if last == payload:
+        return
     known = decode(last).sequence
-    if document.sequence < known or (document.sequence == known and last != payload):
+    if document.sequence <= known:
         raise RollbackError(
             f"sequence {known} ({digest(last)[:12]}) was accepted before, offered was {document.sequence} "
             f"({digest(payload)[:12]})"

@@ -254,6 +254,22 @@ class ParameterDocument(Part):
     ------
     pydantic.ValidationError
         If a rule of this document or of a domain type is broken; the message names the place.
+
+    Examples
+    --------
+    >>> day = "2025-01-0{}T00:00:00Z".format
+    >>> tier = TierParameters(notional_floor=0, initial_margin_ppm=80_000, maintenance_margin_ppm=40_000)
+    >>> market = PerpetualParameters(
+    ...     symbol="BTC-USD", regime="CALM", stress_probability_ppm=12_000, volatility_ppm=31_000,
+    ...     status="fresh", reasons=(), close_out_bars=24, level_ppm=990_000, previous_ppm=None,
+    ...     attribution={"volatility": 41_000, "regime": -1_000}, margins=(tier,), plan=())
+    >>> document = ParameterDocument(
+    ...     sequence=1, protocol="demo", issued_at=day(1), valid_from=day(1), expires_at=day(8),
+    ...     previous_digest=None, config_digest="0" * 64, data_digest="0" * 64, model_digests={},
+    ...     bar_seconds=3_600, horizon_bars=24, markets=(market,))
+    >>> payload = encode(document)
+    >>> len(payload), decode(payload) == document, document.markets[0].value_ppm
+    (858, True, 40000)
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -345,7 +361,7 @@ def decode(payload: bytes) -> ParameterDocument:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "document"
         raise PublishError(f"{place}: {first['msg']} ({error.error_count()} in all)") from error
-    if canonical.encode_value(document.model_dump(mode="json")) != payload:
+    if document.model_dump(mode="json") != value:  # a default left out, another spelling of a time
         raise PublishError(
             "document is not in its canonical form: a value has another spelling or is left out"
         )

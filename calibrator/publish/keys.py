@@ -30,6 +30,13 @@ def create_keys(folder: Path) -> None:
     ------
     PublishError
         If ``folder`` already holds something, or cannot be written.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     create_keys(Path(home) / "keys")
+    ...     sorted(path.name for path in (Path(home) / "keys").iterdir())
+    ['root.pem', 'snapshot.pem', 'targets.pem', 'timestamp.pem']
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

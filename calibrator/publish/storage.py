@@ -24,6 +24,14 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     ------
     OSError
         If the disk is full or read-only; ``path`` is then as it was.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "parameters.json"
+    ...     write_atomically(path, b"{}")
+    ...     path.read_bytes()
+    b'{}'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
@@ -66,6 +74,15 @@ def lock(path: Path) -> Iterator[None]:
         If another process holds it.
     PublishError
         If the lock file cannot be created.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder, lock(Path(folder) / "lock"):
+    ...     with lock(Path(folder) / "lock"):
+    ...         pass
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.LockError: ... is held by another process
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +111,13 @@ def read_inside(folder: Path, parts: tuple[str, ...], *, max_bytes: int) -> byte
         If there is no such file.
     PublishError
         If a part is ``..`` or empty, a step is a link, or the file is not regular or exceeds ``max_bytes``.
+
+    Examples
+    --------
+    >>> read_inside(Path("/"), ("..", "x"), max_bytes=1)
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.PublishError: '../x' must name a file inside /
     """
     shown = "/".join(parts)
     if not parts or any(part in {"", ".", ".."} or "/" in part or "\0" in part for part in parts):
