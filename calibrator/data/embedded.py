@@ -61,8 +61,9 @@ def read_bars(data: DataConfig, *, as_of: pd.Timestamp | None) -> tuple[pd.DataF
             raise DataError(f"embedded data: no market {market!r}; there are {', '.join(MARKETS)}")
     frame = pd.concat([_market(market) for market in wanted], ignore_index=True)
     frame = _until(frame, as_of)
-    if frame.empty:
-        raise DataError(f"embedded data: no bar of {', '.join(wanted)} up to {as_of}")
+    lost = [m for m in wanted if not (frame["market"] == m).any()]
+    if frame.empty or (lost and data.markets != "all"):
+        raise DataError(f"embedded data: no bar of {', '.join(lost)} up to {as_of}")
     return without_missing(frame, ["close"], drop=True, source="embedded data")
 
 
@@ -90,7 +91,11 @@ def read_implied_volatility(*, as_of: pd.Timestamp | None) -> tuple[pd.DataFrame
         {"market": "SPX", "time": _ends(vix.index), "implied_volatility": (vix / 100.0).to_numpy()}
     )
     return without_missing(
-        _until(frame, as_of), ["implied_volatility"], drop=True, source="embedded implied volatility"
+        _until(frame, as_of),
+        ["implied_volatility"],
+        drop=True,
+        source="embedded data",
+        what="implied volatility",
     )
 
 

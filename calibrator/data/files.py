@@ -103,7 +103,8 @@ def read_implied_volatility(
                 f"{path}: column {value!r} must be fractions a year (0.6 = 60 %), its median is "
                 f"{frame[value].median():g}"
             )
-        frame, rows = without_missing(frame, [value], drop=data.on_missing == "drop", source=str(path))
+        drop = data.on_missing == "drop"
+        frame, rows = without_missing(frame, [value], drop=drop, source=str(path), what="implied volatility")
         frames.append(frame)
         found += rows + _ignored(names, [market, "time", value])
     return joined(frames, "all", source=", ".join(map(str, data.implied_volatility))), found

@@ -96,7 +96,7 @@ def check_order(frame: pd.DataFrame, *, source: str) -> None:
 
 
 def without_missing(
-    frame: pd.DataFrame, columns: list[str], *, drop: bool, source: str
+    frame: pd.DataFrame, columns: list[str], *, drop: bool, source: str, what: str = "price"
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Drop, or refuse, rows in which one of ``columns`` is missing.
 
@@ -110,6 +110,8 @@ def without_missing(
         Whether such rows are dropped and reported, or refused.
     source : str
         Where the rows come from; repeated in the error.
+    what : str
+        Name of the value; the finding is called ``missing <what>``.
 
     Raises
     ------
@@ -132,13 +134,13 @@ def without_missing(
         first = bad.iloc[0]
         column = next(name for name in columns if pd.isna(first[name]))
         raise DataError(
-            f"{source}: column {column!r}, row {bad.index[0]}: price of {first['market']!r} at "
+            f"{source}: column {column!r}, row {bad.index[0]}: {what} of {first['market']!r} at "
             f"{first['time'].isoformat()} is missing ({len(bad)} such row{'s' if len(bad) > 1 else ''}); "
             "data.on_missing: drop leaves them out"
         )
     times = bad.groupby("market")["time"].agg(["size", "min", "max"])
     rows = [
-        Finding(str(market), "missing price", int(n), first, last, "dropped")
+        Finding(str(market), f"missing {what}", int(n), first, last, "dropped")
         for market, n, first, last in times.itertuples()
     ]
     return frame[~missing], rows

@@ -202,6 +202,11 @@ BAD: dict[str, tuple[Build, type[CalibratorError], str]] = {
     "integer times": (
         _parquet(lambda f: f.assign(time=range(len(f)))), DataError, "a number as time has no unit"
     ),
+    "year 100000": (
+        _arrow(_set("time", pa.array([3_093_527_980_800] * 120, pa.timestamp("s", "UTC")))),
+        DataError,
+        "row 0: must lie between 1900 and 2200, was 100000-01-01",
+    ),
     "dates": (
         _parquet(lambda f: f.assign(time=f["time"].dt.date)), DataError, "with a time zone, type was date32"
     ),
@@ -275,7 +280,7 @@ def test_bad_input_is_refused_by_name_rule_value_and_place(
 VOLATILITY = {
     "percent": ("SPX,2024-01-01T00:00Z,13.7\n", r"must be fractions a year .* median is 13\.7"),
     "negative": ("SPX,2024-01-01T00:00Z,-0.1\n", "row 0: must be positive"),
-    "missing": ("SPX,2024-01-01T00:00Z,\n", "row 0: price of 'SPX' .* is missing"),
+    "missing": ("SPX,2024-01-01T00:00Z,\n", "row 0: implied volatility of 'SPX' .* is missing"),
     "twice": ("SPX,2024-01-01T00:00Z,0.1\nSPX,2024-01-01T00:00Z,0.1\n", "one bar per market and time"),
     "not a number": ("SPX,2024-01-01T00:00Z,NaN\n", "row 0: must be a plain decimal number, was 'NaN'"),
 }
@@ -302,3 +307,38 @@ def test_a_time_without_zone_is_the_callers_mistake(tmp_path: Path) -> None:
     config = parse_config({"data": {"bars": ["bars.parquet"]}}, folder=tmp_path, source="test")
     with pytest.raises(ValueError, match="as_of must be time zone aware"):
         load_bars(config, as_of=pd.Timestamp("2024-01-01").to_pydatetime())
+
+
+def _mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """A few bytes replaced, removed or inserted."""
+    out = bytearray(content)
+    for _ in range(int(rng.integers(1, 5))):
+        at, kind = int(rng.integers(len(out))), int(rng.integers(3))
+        noise = bytes(rng.integers(0, 256, int(rng.integers(1, 8)), dtype=np.uint8))
+        if kind == 0:
+            out[at] = noise[0]
+        elif kind == 1:
+            del out[at : at + len(noise)]
+        else:
+            out[at:at] = noise
+    return bytes(out)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_damaged_file_is_read_or_refused_never_a_crash(tmp_path: Path, suffix: str) -> None:
+    if suffix == "csv":
+        _csv()(tmp_path)
+    else:
+        GOOD.to_parquet(tmp_path / "bars.parquet", index=False)
+    path = tmp_path / f"bars.{suffix}"
+    whole, rng = path.read_bytes(), np.random.default_rng(20260)
+    refused: list[str] = []
+    config = parse_config({"data": {"bars": [path.name]}}, folder=tmp_path, source="test")
+    for _ in range(100):
+        path.write_bytes(_mutated(whole, rng))
+        try:
+            load_bars(config, as_of=None)
+        except DataError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert max(map(len, refused)) < 900

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from calibrator.config import Config, parse_config
 from calibrator.data.sources import SOURCES, digest, load_bars, load_implied_volatility, resolve_as_of
 from calibrator.data.synthetic import synthetic_bars
+from calibrator.errors import DataError
 from calibrator.frames import BARS, FINDINGS, IMPLIED_VOLATILITY, conform
 
 HOUR = pd.Timedelta("1h")
@@ -275,6 +276,16 @@ def test_embedded_bars_show_the_days_they_should() -> None:
     close = bars.set_index("time")["close"]
     drop = close.pct_change()[pd.Timestamp("2008-10-16", tz="UTC")]
     assert drop == pytest.approx(-0.0903, abs=1e-4)  # the session of 15 October 2008
+
+
+def test_embedded_bars_end_with_as_of_and_a_market_without_any_is_named() -> None:
+    early = datetime(1990, 8, 3, tzinfo=UTC)
+    bars, _ = load_bars(Config.model_validate({"data": EMBEDDED}), as_of=early)
+    assert set(bars["market"]) == {"WTI"}
+    for markets, lost in ((["SPX", "WTI"], "SPX"), (["NASDAQ", "SPX"], "NASDAQ, SPX")):
+        config = Config.model_validate({"data": {**EMBEDDED, "markets": markets}})
+        with pytest.raises(DataError, match=f"no bar of {lost} up to 1990-08-03"):
+            load_bars(config, as_of=early)
 
 
 def test_the_vix_is_the_implied_volatility_of_the_index() -> None:
