@@ -33,6 +33,7 @@ from calibrator.publish.storage import lock
 Follow = Callable[[ParameterDocument], ParameterDocument]
 NOW = datetime(2025, 1, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+EXPIRY = datetime(2025, 1, 8, tzinfo=UTC)
 
 
 class Stage:
@@ -281,7 +282,8 @@ def test_freeze_is_noticed_when_the_timestamp_expires(stage: Stage) -> None:
 
 def test_an_expired_document_says_what_to_do(stage: Stage) -> None:
     with pytest.raises(ExpiredError, match="keep the last good parameters, flagged stale; never loosen"):
-        stage.verify(as_of=NOW + 7 * DAY)
+        stage.verify(as_of=EXPIRY)
+    assert stage.verify(as_of=EXPIRY - timedelta(seconds=1)).sequence == 2
 
 
 def test_another_audience_is_refused(stage: Stage) -> None:

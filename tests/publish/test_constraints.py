@@ -154,6 +154,15 @@ def test_an_empty_home_starts_at_one(after: Make[ParameterDocument]) -> None:
         check_update(None, after(), LIMITS)
 
 
+@pytest.mark.parametrize(
+    ("before", "allowed", "refused"),
+    [(100_000, 120_000, 120_001), (100_000, 97_000, 96_999), (1, 2, 3), (7, 9, 10), (101, 98, 97)],
+)
+def test_a_step_is_limited_to_the_ppm(before: int, allowed: int, refused: int) -> None:
+    assert not [*_step("margin", before, allowed, LIMITS)]
+    assert [*_step("margin", before, refused, LIMITS)]
+
+
 @settings(max_examples=200)
 @given(before=st.integers(1, 10**6), limit=st.floats(0.001, 3.0))
 def test_the_largest_allowed_step_is_the_quantised_limit(before: int, limit: float) -> None:
