@@ -117,12 +117,26 @@ class ForecastConfig(Section):
     har_window: Bars = Field(1000, description="decisions in the rolling HAR regression")
     garch_window: Bars = Field(1000, description="decisions in a GARCH estimation")
     garch_refit: Bars = Field(60, description="decisions between GARCH estimations")
-    learner_refit: Bars = Field(30, description="decisions between refits of the learned forecaster")
+    learner_refit: Bars = Field(60, description="decisions between refits of the learned forecaster")
     learner_seeds: int = Field(2, ge=1, le=20, description="boosted ensembles averaged")
     min_history: Bars = Field(250, description="decisions before the first forecast of a market")
-    combination_memory: Fraction = Field(0.98, description="daily decay of an expert's past QLIKE")
+    combination_memory: Fraction = Field(0.995, description="decay of an expert's past QLIKE per decision")
+    combination_rate: float = Field(0.5, gt=0, le=10, description="how fast weights follow past QLIKE")
     combination_floor: Share = Field(0.02, description="smallest weight of an expert")
     threads: int = Field(1, ge=1, le=64, description="threads of the booster; results do not depend on it")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.horizon % self.cadence:
+            raise ValueError(
+                f"horizon must be a multiple of cadence, were {self.horizon} and {self.cadence} bars"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Horizon in decisions."""
+        return self.horizon // self.cadence
 
 
 class RegimeConfig(Section):

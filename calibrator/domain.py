@@ -4,13 +4,15 @@ Units: ``_ppm`` is an integer number of parts per million of notional (margins) 
 (haircuts, thresholds). Margins and haircuts are rounded up, loan-to-value and thresholds down.
 """
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
-from fractions import Fraction
 from itertools import pairwise
 from typing import Final, Literal
 
 PPM: Final = 1_000_000
+NOISE: Final = 1e-6
+"""Rounding noise of a float fraction, in ppm."""
 Side = Literal["long", "short"]
 SIDES: Final[tuple[Side, Side]] = ("long", "short")
 
@@ -35,7 +37,7 @@ def ppm_up(fraction: float) -> int:
     Parameters
     ----------
     fraction : float
-        A finite fraction of notional, taken at its shortest decimal spelling (0.05 is 5 % exactly).
+        A finite fraction of notional; an excess of at most 1e-12 is rounding noise (0.07 is 7 % exactly).
 
     Returns
     -------
@@ -47,7 +49,7 @@ def ppm_up(fraction: float) -> int:
     >>> ppm_up(0.05), ppm_up(0.0500001), ppm_up(0.0)
     (50000, 50001, 0)
     """
-    return -int((-Fraction(repr(float(fraction))) * PPM) // 1)
+    return math.ceil(fraction * PPM - NOISE)
 
 
 def ppm_down(fraction: float) -> int:
@@ -58,7 +60,7 @@ def ppm_down(fraction: float) -> int:
     >>> ppm_down(0.75), ppm_down(0.7500009)
     (750000, 750000)
     """
-    return int((Fraction(repr(float(fraction))) * PPM) // 1)
+    return math.floor(fraction * PPM + NOISE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,14 @@ class VarianceForecaster(Protocol):
         ...
 
 
-def walk_forward(
+def walk_forward(  # noqa: PLR0913 - the things that define a walk-forward
     make: Callable[[], VarianceForecaster],
     features: pd.DataFrame,
     targets: pd.DataFrame,
     *,
     refit: int,
     start: int,
+    rowwise: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.Series:
     """Forecast every row with a model that was fitted on targets known at the refit before it.
@@ -52,6 +53,8 @@ def walk_forward(
         Distinct origins between refits.
     start : int
         Distinct origins before the first fit.
+    rowwise : bool
+        A row's forecast depends on that row alone: only the rows to forecast are handed over.
     progress : callable, optional
         Called with (blocks done, blocks in total).
 
@@ -81,8 +84,9 @@ def walk_forward(
         past = times <= cut
         known = known_at <= cut
         fitted = make().fit(features[past], targets["future_variance"].where(known)[past])
-        seen = np.ones(len(times), bool) if end is None else times < end
-        rows = seen & (times >= cut)
+        until = np.ones(len(times), bool) if end is None else times < end
+        rows = until & (times >= cut)
+        seen = rows if rowwise else until
         out[rows] = fitted.forecast(features[seen])[rows[seen]]
         if progress is not None:
             progress(done + 1, len(cuts))

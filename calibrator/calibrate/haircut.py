@@ -1,0 +1,61 @@
+"""Haircut, liquidation threshold and loan-to-value of a collateral against a debt."""
+
+from dataclasses import dataclass
+
+from calibrator.domain import PPM, HaircutSchedule, ppm_down, ppm_up
+from calibrator.errors import InfeasibleScheduleError
+
+
+@dataclass(frozen=True, slots=True)
+class LoanTerms:
+    """What a liquidation costs besides the price move (fractions of the collateral's value).
+
+    Examples
+    --------
+    >>> LoanTerms(penalty=0.05, slippage=0.005, interest=0.0005).penalty
+    0.05
+    """
+
+    penalty: float
+    slippage: float
+    interest: float
+
+
+def haircut_schedule(haircut: float, borrow_margin: float, *, terms: LoanTerms) -> HaircutSchedule:
+    """Derive the lending parameters from a haircut, quantised towards safety.
+
+    ``threshold = (1 - haircut) (1 - slippage) / ((1 + penalty) (1 + interest))`` and
+    ``loan_to_value = threshold - borrow_margin``; the haircut is rounded up first, threshold and
+    loan-to-value are rounded down from it, so ``threshold (1 + penalty) + haircut <= 1`` holds in integers.
+
+    Parameters
+    ----------
+    haircut : float
+        Tail loss of the pair over close-out and settlement (fraction).
+    borrow_margin : float
+        Tail loss over one cadence at the lower borrowing level (fraction).
+    terms : LoanTerms
+        Penalty, slippage and interest over the close-out.
+
+    Raises
+    ------
+    InfeasibleScheduleError
+        When no positive loan-to-value is left.
+
+    Examples
+    --------
+    >>> haircut_schedule(0.20, 0.05, terms=LoanTerms(penalty=0.05, slippage=0.005, interest=0.0005))
+    HaircutSchedule(haircut_ppm=200000, loan_to_value_ppm=707716, liquidation_threshold_ppm=757716,
+    liquidation_penalty_ppm=50000)
+    """
+    cut = ppm_up(haircut)
+    penalty = ppm_up(terms.penalty)
+    keep = (PPM - cut) / PPM * (1 - terms.slippage) / ((1 + penalty / PPM) * (1 + terms.interest))
+    threshold = min(ppm_down(max(keep, 0.0)), (PPM - cut) * PPM // (PPM + penalty))
+    loan_to_value = threshold - ppm_up(borrow_margin)
+    if loan_to_value <= 0:
+        raise InfeasibleScheduleError(
+            f"loan_to_value must be positive, was {loan_to_value} ppm: haircut {cut} ppm, penalty "
+            f"{penalty} ppm and borrow margin {ppm_up(borrow_margin)} ppm leave nothing to lend"
+        )
+    return HaircutSchedule(cut, loan_to_value, threshold, penalty)

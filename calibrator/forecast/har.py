@@ -1,0 +1,126 @@
+"""Log-HAR: the heterogeneous autoregression that every other forecaster has to beat."""
+
+from collections.abc import Sequence
+from typing import Final, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+PLAIN: Final = ("har_day", "har_week", "har_month")
+STRONG: Final = (*PLAIN, "negative_return", "downside", "range", "har_quarter", "implied")
+RIDGE: Final = 1e-9
+
+
+class Har:
+    """Rolling log-HAR regression per market, refitted at every row.
+
+    ``log v[t, t+h] = b0 + b1 log v_day + b2 mean log v_week + b3 mean log v_month + e``, estimated by least
+    squares on the last ``window`` decisions whose future is known; the forecast is
+    ``exp(fit + var(e) / 2)``.
+
+    Parameters
+    ----------
+    steps : int
+        Horizon in decisions.
+    window, least : int
+        Decisions in the regression, and fewest with which it is run.
+    columns : sequence of str
+        Regressors among the feature columns.
+    name : str
+        How the model is called in the forecasts.
+
+    References
+    ----------
+    Corsi, F. (2009). A simple approximate long-memory model of realized volatility.
+    Journal of Financial Econometrics 7.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> v = np.exp(rng.normal(-8, 0.5, 400))
+    >>> x = pd.DataFrame({"market": "A", "phase": 0, "trailing_variance": v, "har_day": np.log(v)})
+    >>> Har(steps=1, columns=["har_day"]).forecast(x).iloc[-1].round(6)
+    np.float64(0.000334)
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        window: int = 1000,
+        least: int = 200,
+        columns: Sequence[str] = PLAIN,
+        name: str = "har",
+    ) -> None:
+        if steps < 1 or window < least:
+            raise ValueError(f"steps must be >= 1 and window >= least, were {steps}, {window}, {least}")
+        self.name = name
+        self.steps = steps
+        self.window = window
+        self.least = least
+        self.columns = list(columns)
+
+    def fit(self, history: pd.DataFrame, target: pd.Series) -> Self:  # noqa: ARG002 - see forecast
+        """Return itself: each row's regression uses the trailing variances known at that row."""
+        return self
+
+    def forecast(self, history: pd.DataFrame) -> pd.Series:
+        """Return the variance per row; each (market, phase) is a series of decisions of its own."""
+        out = np.full(len(history), np.nan)
+        columns = history[self.columns].to_numpy(float)
+        log_variance = np.log(np.maximum(history["trailing_variance"].to_numpy(float), 1e-300))
+        for rows in history.groupby(["market", "phase"], sort=False).indices.values():
+            regressors = np.column_stack([np.ones(len(rows)), columns[rows]])
+            future = np.full(len(rows), np.nan)
+            future[: -self.steps] = log_variance[rows][self.steps :]
+            log_mean = rolling_regression(
+                regressors, future, lag=self.steps, window=self.window, least=self.least
+            )
+            out[rows] = np.exp(log_mean)
+        return pd.Series(out, history.index)
+
+
+def rolling_regression(regressors: Array, future: Array, *, lag: int, window: int, least: int) -> Array:
+    """Log-mean forecast of a rolling least-squares regression of a logarithm.
+
+    Parameters
+    ----------
+    regressors : numpy.ndarray, shape (rows, k)
+        Known at their row; the first column is the constant.
+    future : numpy.ndarray, shape (rows,)
+        What follows each row; the value of row ``j`` is known at row ``j + lag``.
+    lag, window, least : int
+        Rows until a value is known, rows in the regression, fewest complete rows.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``fit + residual variance / 2`` per row, NaN where there is not enough history.
+    """
+    rows, k = regressors.shape
+    known = np.isfinite(regressors).all(axis=1) & np.isfinite(future)
+    x = np.where(known[:, None], regressors, 0.0)
+    y = np.where(known, future, 0.0)
+    cross = _prefix(x[:, :, None] * x[:, None, :])
+    moment, square, count = _prefix(x * y[:, None]), _prefix(y * y), _prefix(known.astype(float))
+    end = np.maximum(np.arange(rows) - lag + 1, 0)
+    begin = np.maximum(end - window, 0)
+    n = count[end] - count[begin]
+    use = (n >= least) & np.isfinite(regressors).all(axis=1)
+    out = np.full(rows, np.nan)
+    if not use.any():
+        return out
+    end, begin = end[use], begin[use]
+    a = cross[end] - cross[begin] + RIDGE * np.eye(k)
+    b = moment[end] - moment[begin]
+    beta = np.linalg.solve(a, b[..., None])[..., 0]
+    residual = (square[end] - square[begin] - (beta * b).sum(axis=1)) / n[use]
+    out[use] = (regressors[use] * beta).sum(axis=1) + np.maximum(residual, 0.0) / 2
+    return out
+
+
+def _prefix(values: Array) -> Array:
+    """Sum the first 0, 1, 2... rows; differences of two of them are window sums."""
+    return np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])

@@ -1,0 +1,222 @@
+"""Forecast and regime stages, wired: from bars to the published variance and the stress probability."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from calibrator.config import Config
+from calibrator.features import Clock, build_features, future_variance
+from calibrator.forecast.base import VarianceForecaster, walk_forward
+from calibrator.forecast.combination import combine
+from calibrator.forecast.design import design
+from calibrator.forecast.ewma import Ewma
+from calibrator.forecast.garch import Garch, GarchState
+from calibrator.forecast.har import Har
+from calibrator.forecast.lgbm import Boosted
+from calibrator.forecast.pooled import Pooled
+from calibrator.frames import FORECASTS, REGIMES, conform
+from calibrator.regimes.classifier import StressClassifier, stress_design
+from calibrator.regimes.hysteresis import Thresholds, regimes
+from calibrator.regimes.labels import stress_label, stress_threshold
+
+ALL: Final = "*"
+PUBLISHED: Final = "combination"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """Everything that is known about variance and stress at each decision.
+
+    Attributes
+    ----------
+    features, targets : pandas.DataFrame
+        Feature rows and, beside them, what followed.
+    experts : pandas.DataFrame
+        Variance per decision row and model, ``combination`` last; index = rows of ``features``.
+    weights : pandas.DataFrame
+        Weight of each expert per origin.
+    probability, threshold : pandas.Series
+        Stress probability per decision row; variance above which it counts as stress.
+    regimes : pandas.DataFrame
+        Conforming ``Regimes``.
+    fitted : dict
+        The last fitted learners and GARCH states, by name.
+    """
+
+    features: pd.DataFrame
+    targets: pd.DataFrame
+    experts: pd.DataFrame
+    weights: pd.DataFrame
+    probability: pd.Series
+    threshold: pd.Series
+    regimes: pd.DataFrame
+    fitted: dict[str, object]
+
+    def frame(self, horizon: int) -> pd.DataFrame:
+        """Return the conforming ``VarianceForecasts`` of every model."""
+        rows = self.features.loc[self.experts.index, ["market", "time"]].rename(columns={"time": "origin"})
+        long = pd.concat(
+            [rows.assign(model=name, horizon=horizon, variance=self.experts[name]) for name in self.experts],
+            ignore_index=True,
+        )
+        return conform(long[long["variance"].notna()], FORECASTS, source="walk-forward")
+
+
+@dataclass(slots=True)
+class _Fitted:
+    """Remember the last forecaster that a walk-forward made."""
+
+    last: dict[str, object] = field(default_factory=dict)
+
+    def __call__(self, make: Callable[[], VarianceForecaster]) -> Callable[[], VarianceForecaster]:
+        def made() -> VarianceForecaster:
+            forecaster = make()
+            self.last[forecaster.name] = forecaster
+            return forecaster
+
+        return made
+
+
+def forecast_all(
+    bars: pd.DataFrame, implied: pd.DataFrame, *, config: Config, clock: Clock, progress: Progress
+) -> Forecasts:
+    """Run every forecaster and the stress classifier walk-forward over the bars.
+
+    Parameters
+    ----------
+    bars, implied : pandas.DataFrame
+        Conforming ``Bars`` and ``ImpliedVolatility``.
+    config : Config
+        Sections ``forecast`` and ``regime``.
+    clock : Clock
+        Grid, cadence and horizon.
+    progress : callable
+        Called with (what, done, total).
+    """
+    settings = config.forecast
+    features = build_features(bars, clock=clock, implied_volatility=implied)
+    targets = future_variance(bars, features, clock=clock)
+    core = Har(steps=settings.steps, window=settings.har_window).forecast(features)
+    rows = design(features, core, cadence=clock.cadence, steps=settings.steps)
+    keep = _Fitted()
+    learned = _learned(rows, targets.loc[rows.index], config, keep, progress)
+    decision = features["phase"] == 0
+    classical = _classical(features[decision], targets[decision], config, keep, progress)
+    experts = classical.assign(har=core, **learned.reindex(features.index[decision]))
+    experts = experts[experts.notna().any(axis=1)]
+    combined, weights = combine(
+        experts,
+        features.loc[experts.index, ["time"]],
+        targets.loc[experts.index],
+        memory=settings.combination_memory,
+        rate=settings.combination_rate,
+        floor=settings.combination_floor,
+    )
+    experts = experts.assign(**{PUBLISHED: combined})
+    known = learned.assign(har=core.loc[rows.index])
+    probability, threshold = _stress((features, targets), rows, known, config, keep, progress)
+    probability = probability.reindex(experts.index)
+    states = _regimes(features.loc[experts.index], probability, config)
+    return Forecasts(features, targets, experts, weights, probability, threshold, states, keep.last)
+
+
+def _learned(
+    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: _Fitted, progress: Progress
+) -> pd.DataFrame:
+    settings = config.forecast
+    phases = rows["phase"].nunique()
+    makers: dict[str, Callable[[], VarianceForecaster]] = {
+        "pooled": lambda: Pooled(steps=settings.steps),
+        "lightgbm": lambda: Boosted(
+            steps=settings.steps, seeds=settings.learner_seeds, threads=settings.threads
+        ),
+    }
+    out = {
+        name: walk_forward(
+            keep(make),
+            rows,
+            targets,
+            refit=settings.learner_refit * phases,
+            start=settings.min_history * phases,
+            rowwise=True,
+            progress=lambda done, total, name=name: progress(f"forecast {name}", done, total),  # type: ignore[misc]
+        )
+        for name, make in makers.items()
+    }
+    return pd.DataFrame(out)
+
+
+def _classical(
+    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: _Fitted, progress: Progress
+) -> pd.DataFrame:
+    settings = config.forecast
+    out = {"ewma": Ewma(decay=0.94, scale=float(settings.steps)).forecast(rows)}
+    for name, spec, errors in (("garch", "garch", "normal"), ("gjr_t", "gjr", "t")):
+        memory: dict[str, GarchState] = {}
+
+        def make(spec: str = spec, errors: str = errors, memory: dict[str, GarchState] = memory) -> Garch:
+            return Garch(
+                spec=spec,  # type: ignore[arg-type]
+                errors=errors,  # type: ignore[arg-type]
+                horizon_steps=float(settings.steps),
+                window=settings.garch_window,
+                memory=memory,
+            )
+
+        out[name] = walk_forward(
+            keep(make),
+            rows,
+            targets,
+            refit=settings.garch_refit,
+            start=settings.min_history,
+            progress=lambda done, total, name=name: progress(f"forecast {name}", done, total),  # type: ignore[misc]
+        )
+    return pd.DataFrame(out)
+
+
+def _stress(
+    outlook: tuple[pd.DataFrame, pd.DataFrame],
+    rows: pd.DataFrame,
+    known: pd.DataFrame,
+    config: Config,
+    keep: _Fitted,
+    progress: Progress,
+) -> tuple[pd.Series, pd.Series]:
+    (features, targets), regime, settings = outlook, config.regime, config.forecast
+    threshold = stress_threshold(
+        features, quantile=regime.quantile, window=regime.window, min_window=regime.min_window
+    )
+    label = stress_label(targets["future_variance"], threshold)
+    seen = stress_design(
+        rows, known, threshold.loc[rows.index], features.loc[rows.index, "trailing_variance"]
+    )
+    phases = max(1, rows["phase"].nunique())
+    probability = walk_forward(
+        keep(lambda: StressClassifier(threads=settings.threads)),
+        seen,
+        pd.DataFrame({"future_variance": label, "known_at": targets["known_at"]}).loc[seen.index],
+        refit=settings.learner_refit * phases,
+        start=settings.min_history * phases,
+        rowwise=True,
+        progress=lambda done, total: progress("stress probability", done, total),
+    )
+    return probability, threshold
+
+
+def _regimes(rows: pd.DataFrame, probability: pd.Series, config: Config) -> pd.DataFrame:
+    """State per market, and of all markets together (the mean probability)."""
+    thresholds = Thresholds(elevated=config.regime.elevated, stress=config.regime.stress)
+    own = rows[["market", "time"]].assign(stress_probability=probability)
+    everywhere = own.groupby("time", as_index=False)["stress_probability"].mean().assign(market=ALL)
+    both = pd.concat([own, everywhere[own.columns]], ignore_index=True)
+    both = both.sort_values(["market", "time"], kind="stable").reset_index(drop=True)
+    state = np.empty(len(both), dtype=np.int64)
+    for index in both.groupby("market", sort=False).indices.values():
+        state[index] = regimes(both["stress_probability"].to_numpy(float)[index], thresholds=thresholds)
+    both = both.assign(horizon=config.forecast.horizon, regime=state)
+    columns = ["market", "time", "horizon", "stress_probability", "regime"]
+    return conform(both.loc[both["stress_probability"].notna(), columns], REGIMES, source="walk-forward")

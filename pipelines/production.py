@@ -1,0 +1,309 @@
+"""The one composition of the stages: what is backtested is, bit for bit, what is signed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrator.calibrate.margin import Liquidity, initial_margin, margin_tiers, round_up
+from calibrator.calibrate.plan import expected_path
+from calibrator.calibrate.procyclicality import limit, limit_ahead, long_run_floor
+from calibrator.calibrate.tail import rolling_tails
+from calibrator.config import Config, MarketConfig
+from calibrator.domain import SIDES
+from calibrator.features import Clock
+from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
+from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
+from pipelines.starts import Losses, close_out, collect_losses, groups, loss_frame
+
+Array = NDArray[np.float64]
+TAIL_REFIT = 7
+"""Decisions between tail estimations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """One market's decisions, in time order: every number from forecast to published margin.
+
+    Attributes
+    ----------
+    market : str
+    terms : MarketConfig
+        Role, close-out, level, loss.
+    table : pandas.DataFrame
+        Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
+        ``probability``, ``regime`` and per side ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``,
+        ``margin_``, and ``borrow`` (borrow margin, collateral only).
+    path : numpy.ndarray, shape (decisions, steps)
+        Planned margins of the next decisions (larger side).
+    """
+
+    market: str
+    terms: MarketConfig
+    table: pd.DataFrame
+    path: Array
+
+    @property
+    def margin(self) -> Array:
+        """Published margin of the first tier: the larger side (long only for collateral)."""
+        sides = SIDES[:1] if self.terms.role == "collateral" else SIDES
+        larger: Array = self.table[[f"margin_{s}" for s in sides]].max(axis=1).to_numpy(float)
+        return larger
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """A whole walk-forward up to the last bar.
+
+    Attributes
+    ----------
+    config : Config
+    clock : Clock
+    forecasts : Forecasts
+    losses : pandas.DataFrame
+        ``market, origin, start, side, loss, known_at`` of every decision, all roles.
+    decisions : dict of str to Decisions
+    """
+
+    config: Config
+    clock: Clock
+    forecasts: Forecasts
+    losses: pd.DataFrame
+    decisions: dict[str, Decisions]
+
+    def tails(self) -> pd.DataFrame:
+        """Return the conforming ``Tails``: loss quantiles in fractions, before floor and limits."""
+        return self._sided(TAILS, {"quantile": "unlimited", "expected_shortfall": "shortfall"})
+
+    def margins(self, *, role: str = "perpetual") -> pd.DataFrame:
+        """Return the conforming ``Margins`` of the markets with a role."""
+        return self._sided(MARGINS, {"margin": "margin", "margin_unlimited": "unlimited"}, role=role)
+
+    def haircuts(self) -> pd.DataFrame:
+        """Return the conforming ``Haircuts``: the long side of every collateral market."""
+        held = self.margins(role="collateral")
+        held = held[held["side"] == "long"].rename(
+            columns={"market": "collateral", "margin": "haircut", "margin_unlimited": "haircut_unlimited"}
+        )
+        held = held.assign(debt=self.config.haircut.debt, location=self.config.haircut.location)
+        return conform(held.drop(columns="side"), HAIRCUTS, source="production")
+
+    def plan(self) -> pd.DataFrame:
+        """Return the conforming ``Plan`` of every decision of every market."""
+        parts = [self._plan_of(d) for d in self.decisions.values()]
+        return conform(pd.concat(parts, ignore_index=True), PLAN, source="production")
+
+    def schedule(self) -> pd.DataFrame:
+        """Return the conforming ``ScheduleHistory`` of the margined markets, all tiers."""
+        parts = [self._tiers_of(d) for d in self.decisions.values() if d.terms.role == "perpetual"]
+        empty = pd.DataFrame({c: pd.Series(dtype=str(v.dtype)) for c, v in SCHEDULE_HISTORY.columns.items()})
+        return conform(
+            pd.concat(parts, ignore_index=True) if parts else empty, SCHEDULE_HISTORY, source="production"
+        )
+
+    def _sided(self, schema: object, columns: dict[str, str], *, role: str | None = None) -> pd.DataFrame:
+        parts = []
+        for d in self.decisions.values():
+            if role is not None and d.terms.role != role:
+                continue
+            for side in SIDES:
+                values = {out: d.table[f"{name}_{side}"].to_numpy(float) for out, name in columns.items()}
+                parts.append(
+                    pd.DataFrame(
+                        {"market": d.market, "origin": d.table.index, "side": side, **values}
+                    ).assign(level=d.terms.level, horizon=close_out(self.config, d.terms))
+                )
+        names = list(schema.columns)  # type: ignore[attr-defined]
+        long = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+        if long.empty:
+            long = pd.DataFrame({c: pd.Series(dtype=str(v.dtype)) for c, v in schema.columns.items()})  # type: ignore[attr-defined]
+        return conform(long.dropna(subset=list(columns)), schema, source="production")
+
+    def _plan_of(self, d: Decisions) -> pd.DataFrame:
+        steps = d.path.shape[1]
+        origin = np.repeat(d.table.index.to_numpy(), steps)
+        ahead = self.effective_after(np.arange(1, steps + 1))
+        effective = pd.DatetimeIndex(origin) + np.tile(ahead, len(d.table))
+        maintenance = np.clip(round_up(d.path.ravel()), 1, 999_999)
+        return pd.DataFrame(
+            {
+                "market": d.market,
+                "origin": pd.DatetimeIndex(origin),
+                "effective_from": effective,
+                "initial_margin_ppm": initial_margin(maintenance, self.config.margin.initial_multiple),
+                "maintenance_margin_ppm": maintenance,
+            }
+        )
+
+    def effective_after(self, steps: NDArray[np.int64]) -> pd.TimedeltaIndex:
+        """Time from a decision until its ``steps``-th successor takes effect (session gaps not counted)."""
+        bars = self.config.margin.notice + steps * self.config.forecast.cadence
+        return pd.TimedeltaIndex([self.clock.step * int(b) for b in bars])
+
+    def _tiers_of(self, d: Decisions) -> pd.DataFrame:
+        maintenance, initial = self.tiers(d)
+        floors = np.array(self.config.margin.tiers)
+        rows, tiers = maintenance.shape
+        start = d.table.index + self.clock.step * self.config.margin.notice
+        return pd.DataFrame(
+            {
+                "market": d.market,
+                "effective_from": np.repeat(start, tiers),
+                "notional_floor": np.tile(floors, rows),
+                "regime": np.repeat(d.table["regime"].to_numpy(np.int64), tiers),
+                "initial_margin_ppm": initial.ravel(),
+                "maintenance_margin_ppm": maintenance.ravel(),
+            }
+        )
+
+    def tiers(self, d: Decisions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return maintenance and initial ppm of every decision and tier of a margined market."""
+        margin = self.config.margin
+        book = Liquidity(
+            turnover=d.table["turnover"].to_numpy(float) / self.clock.cadence,
+            volatility=d.table["volatility_bar"].to_numpy(float),
+            close_out=close_out(self.config, d.terms),
+            participation=margin.participation,
+            impact=margin.impact,
+        )
+        return margin_tiers(
+            d.margin, floors=margin.tiers, liquidity=book, initial_multiple=margin.initial_multiple
+        )
+
+
+def clock_of(config: Config) -> Clock:
+    """Return the decision clock that a configuration describes."""
+    return Clock(
+        step=config.data.step,
+        cadence=config.forecast.cadence,
+        horizon=config.forecast.horizon,
+        origin_hour=config.forecast.origin_hour,
+        calendar=config.data.calendar,
+        proxy=config.forecast.proxy,
+    )
+
+
+def produce(bars: pd.DataFrame, implied: pd.DataFrame, *, config: Config, progress: Progress) -> Production:
+    """Forecast, classify and calibrate every decision up to the last bar.
+
+    Parameters
+    ----------
+    bars, implied : pandas.DataFrame
+        Conforming ``Bars`` and ``ImpliedVolatility``; no row later than as-of.
+    config : Config
+    progress : callable
+        Called with (what, done, total).
+
+    Returns
+    -------
+    Production
+        Every number at an origin uses bars that ended at or before it.
+    """
+    clock = clock_of(config)
+    forecasts = forecast_all(bars, implied, config=config, clock=clock, progress=progress)
+    rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
+    grouped = groups(config, list(dict.fromkeys(rows["market"])))
+    decisions: dict[str, Decisions] = {}
+    losses = []
+    for done, (terms, markets) in enumerate(grouped.items()):
+        progress("tails and margins", done, len(grouped))
+        own = bars[bars["market"].isin(markets)]
+        found = collect_losses(
+            own, rows[rows["market"].isin(markets)], config=config, clock=clock, terms=terms
+        )
+        losses.append(loss_frame(found, notice=config.margin.notice))
+        decisions |= _calibrate(found, forecasts, terms, config=config, clock=clock)
+    progress("tails and margins", len(grouped), len(grouped))
+    ordered = dict(sorted(decisions.items()))
+    return Production(config, clock, forecasts, pd.concat(losses, ignore_index=True), ordered)
+
+
+def _calibrate(
+    found: Losses, forecasts: Forecasts, terms: MarketConfig, *, config: Config, clock: Clock
+) -> dict[str, Decisions]:
+    """Tails and margins of one group of markets."""
+    length = close_out(config, terms)
+    variance = _wide(forecasts, forecasts.experts[PUBLISHED], found)
+    volatility = np.sqrt(variance * (length / clock.horizon))
+    standard = found.values / volatility[:, :, None, None]
+    level = terms.level or config.margin.level
+    settings = {"window": config.margin.tail_window, "refit": TAIL_REFIT}
+    quantile, shortfall = rolling_tails(standard, found.known, level=level, **settings)
+    borrow = None
+    if terms.role == "collateral":
+        borrow = rolling_tails(standard, found.known, level=config.haircut.borrow_level, **settings)[0]
+    extra = {
+        name: _wide(forecasts, forecasts.features[column], found)
+        for name, column in {"turnover": "turnover"}.items()
+    }
+    probability = _wide(forecasts, forecasts.probability, found)
+    out = {}
+    for i, market in enumerate(found.markets):
+        table = pd.DataFrame({"volatility": volatility[:, i]}, index=found.times.rename("origin"))
+        table["volatility_bar"] = np.sqrt(variance[:, i] / clock.horizon)
+        table["turnover"] = extra["turnover"][:, i]
+        table["probability"] = probability[:, i]
+        for s, side in enumerate(SIDES):
+            table[f"tail_{side}"] = quantile[:, i, s]
+            table[f"shortfall_{side}"] = shortfall[:, i, s] * volatility[:, i] + config.margin.gap_add_on
+            table[f"unlimited_{side}"] = quantile[:, i, s] * volatility[:, i] + config.margin.gap_add_on
+            table[f"floor_{side}"] = long_run_floor(
+                found.values[:, i, s],
+                found.known[:, i],
+                share=config.margin.floor,
+                level=level,
+                window=config.margin.floor_window,
+                least=config.margin.tail_min,
+            )
+        if borrow is not None:
+            table["borrow"] = borrow[:, i, 0] * table["volatility"] * np.sqrt(clock.cadence / length)
+        usable = table[table[[f"unlimited_{s}" for s in SIDES]].notna().all(axis=1)]
+        if not usable.empty:
+            out[market] = _publishable(market, usable.copy(), forecasts, terms, config)
+    return out
+
+
+def _publishable(
+    market: str, table: pd.DataFrame, forecasts: Forecasts, terms: MarketConfig, config: Config
+) -> Decisions:
+    """Apply floor and limits to one market's decisions and look ahead along the expected path."""
+    limits, steps = config.margin.limits.to_domain(), config.margin.plan_steps
+    paths = []
+    for side in SIDES:
+        target = table[f"unlimited_{side}"].to_numpy(float)
+        floor = table[f"floor_{side}"].to_numpy(float)
+        table[f"margin_{side}"] = limit(target, floor, limits=limits)
+        goal = np.fmax(expected_path(target, steps=steps), floor[:, None])
+        paths.append(limit_ahead(table[f"margin_{side}"].to_numpy(float), goal, limits=limits))
+    states = forecasts.regimes[forecasts.regimes["market"] == market].set_index("time")["regime"]
+    table["regime"] = states.reindex(table.index).ffill().fillna(1).astype("int64")
+    path = paths[0] if terms.role == "collateral" else np.maximum(*paths)
+    return Decisions(market, terms, table, path)
+
+
+def _wide(forecasts: Forecasts, values: pd.Series, found: Losses) -> Array:
+    """Lay values per decision row out as (decisions, markets)."""
+    rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
+    own = rows[rows["market"].isin(found.markets)]
+    wide = np.full((len(found.times), len(found.markets)), np.nan)
+    columns = pd.Index(found.markets).get_indexer(own["market"])
+    wide[found.times.get_indexer(own["time"]), columns] = values.loc[own.index]
+    return wide
+
+
+def parameters_at(
+    config: Config, bars: pd.DataFrame, implied: pd.DataFrame, *, as_of: datetime, progress: Progress
+) -> dict[str, pd.Series]:
+    """Return each market's decision in force at ``as_of``: the last row of the same walk-forward.
+
+    Parameters
+    ----------
+    as_of : datetime
+        Bars after it are not looked at.
+    """
+    cut = pd.Timestamp(as_of)
+    known = bars[bars["time"] <= cut]
+    made = produce(known, implied[implied["time"] <= cut], config=config, progress=progress)
+    return {market: d.table.iloc[-1] for market, d in made.decisions.items()}
