@@ -24,7 +24,7 @@ def losses() -> pd.DataFrame:
                         "start": start,
                         "side": side,
                         "loss": volatility * np.abs(rng.standard_normal(500)),
-                        "known_at": clock(500) + pd.Timedelta(f"{start + 20}h"),
+                        "known_at": clock(500) + pd.Timedelta(f"{start + 22}h"),
                     }
                 )
                 for start in (0, 1, 2)
