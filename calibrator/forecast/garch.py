@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from calibrator.forecast.garch_arch import ArchEstimator
+from calibrator.forecast.garch_estimation import EngineEstimator
 from calibrator.forecast.garch_filter import filter_variance, horizon_variance, shock_growth
 from calibrator.forecast.garch_parameters import (
     ERRORS,
@@ -22,7 +23,10 @@ from calibrator.forecast.garch_parameters import (
 
 PERCENT: Final = 100.0
 MIN_ROWS: Final = 250
-ESTIMATORS: Final[dict[str, Callable[..., GarchParameters]]] = {"arch": ArchEstimator()}
+ESTIMATORS: Final[dict[str, Callable[..., GarchParameters]]] = {
+    "engine": EngineEstimator(),
+    "arch": ArchEstimator(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ class Garch:
     memory : mutable mapping, optional
         Market to :class:`GarchState`; shared between the forecasters of a walk-forward so that a refit that
         fails keeps the last good parameters.
-    estimator : {"arch"}
-        Which estimator runs.
+    estimator : {"engine", "arch"}
+        The project's own engine, or the reference; both maximise the same likelihood.
 
     Attributes
     ----------
@@ -92,7 +96,7 @@ class Garch:
         horizon_steps: float = 1.0,
         window: int = 1000,
         memory: MutableMapping[str, GarchState] | None = None,
-        estimator: Literal["arch"] = "arch",
+        estimator: Literal["engine", "arch"] = "engine",
     ) -> None:
         check_choice("spec", spec, SPECS)
         check_choice("errors", errors, ERRORS)
