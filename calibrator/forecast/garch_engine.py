@@ -18,6 +18,8 @@ from calibrator.forecast.garch_kernels import EGARCH, NORMAL, SIZE, SKEWED, WORK
 from calibrator.forecast.garch_optimizer import CONVERGED, NOT_CONVERGED, Problem, minimise
 
 DEGENERATE: Final = 2
+EGARCH_POSITIVE: Final = 3
+"""Code of an EGARCH with alpha >= 0."""
 OUT_COLUMNS: Final = 10
 STARTS: Final = 3
 ROUGHNESS: Final = 5e-5
@@ -28,10 +30,11 @@ def bounds(spec: int, errors: int) -> Vector:
     """Return the box, shape (2, 7); a coordinate that the model does not have is fixed."""
     box = np.empty((2, SIZE))
     box[0, 0], box[1, 0] = -3.0, 3.0
-    if spec == EGARCH:
+    if spec >= EGARCH:
         box[0, 1], box[1, 1] = -9.0, 9.0
         box[0, 2], box[1, 2] = 0.0, 1.0 - 1e-6
         box[0, 3], box[1, 3] = box[0, 4], box[1, 4] = -5.0, 5.0
+        box[0, 3] = 0.0 if spec == EGARCH_POSITIVE else -5.0
     else:
         box[0, 1], box[1, 1] = math.log(1e-8), math.log(10.0)
         box[0, 2], box[1, 2] = 1e-4, 1.0 - 1e-6
@@ -154,9 +157,9 @@ def _compile(key: int) -> Any:
         restart: int,
         out: Vector,
     ) -> None:
-        spec, errors = choice
+        spec, errors = min(choice[0], EGARCH), choice[1]
         y, work = np.empty(length), np.empty((WORK_ROWS, length))
-        box = bounds(spec, errors)
+        box = bounds(choice[0], errors)
         theta, hessian = np.empty(SIZE), np.empty((SIZE, SIZE))
         warm = key < 0  # never: a warm start needs an optimum before it
         for i in range(len(starts)):

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from calibrator.forecast.garch_engine import OUT_COLUMNS, fit_block
+from calibrator.forecast.garch_engine import EGARCH_POSITIVE, OUT_COLUMNS, fit_block
 from calibrator.forecast.garch_parameters import (
     ERRORS,
     SPECS,
@@ -19,6 +19,7 @@ from calibrator.forecast.garch_parameters import (
 )
 
 COLUMNS: Final = ["mu", "omega", "alpha", "gamma", "beta", "nu", "skew", "loglikelihood", "status", "steps"]
+STATUS: Final = COLUMNS.index("status")
 MIN_LENGTH: Final = 20
 
 
@@ -57,8 +58,8 @@ def fit_windows(
     -------
     pandas.DataFrame
         One row per window: mu, omega, alpha, gamma, beta (units of ``returns``), nu and skew (0 where the
-        density has none), loglikelihood, status (:class:`Status`) and steps of the optimiser. A degenerate
-        window (not finite, constant, overflowing) has NaN parameters.
+        density has none), loglikelihood, status (:class:`Status`) and steps of the optimiser, all float64. A
+        degenerate window (not finite, constant, overflowing) has NaN parameters.
 
     Examples
     --------
@@ -93,11 +94,14 @@ def fit_windows(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, range(len(cuts) - 1)))
-    return pd.DataFrame(out, columns=COLUMNS).astype({"status": int, "steps": int})
+    return pd.DataFrame(out, columns=COLUMNS)
 
 
 class EngineEstimator:
-    """One cold multi-start estimation by :func:`fit_windows`, in the shape of :class:`ArchEstimator`.
+    """One cold multi-start estimation by the engine, in the shape of :class:`ArchEstimator`.
+
+    An EGARCH that finds no optimum is estimated once more with ``alpha >= 0``: with a negative alpha the
+    filter need not forget where it started, and the likelihood is too rough to have a meaningful optimum.
 
     Examples
     --------
@@ -111,10 +115,11 @@ class EngineEstimator:
     def __call__(self, returns: npt.NDArray[np.float64], *, spec: Spec, errors: Errors) -> GarchParameters:
         """Estimate one window of returns in percent, shape (n,)."""
         fit = fit_windows(returns, np.zeros(1, np.int64), length=len(returns), choice=(spec, errors))
-        values = fit.iloc[0].to_dict()
-        return GarchParameters(
-            spec,
-            errors,
-            **{name: float(values[name]) for name in COLUMNS[:8]},
-            status=Status(int(values["status"])),
-        )
+        values = fit.to_numpy()
+        if spec == "egarch" and values[0, STATUS] == Status.NOT_CONVERGED:
+            window = np.ascontiguousarray(returns, dtype=float)
+            code = (EGARCH_POSITIVE, ERRORS.index(errors))
+            values = np.empty_like(values)
+            fit_block(window, np.zeros(1, np.int64), len(window), code, 1, values)
+        named = {name: float(v) for name, v in zip(COLUMNS[:STATUS], values[0], strict=False)}
+        return GarchParameters(spec, errors, **named, status=Status(int(values[0, STATUS])))

@@ -26,9 +26,11 @@ from calibrator.forecast.garch_kernels import (
 
 CONVERGED, NOT_CONVERGED = 0, 1
 Problem: TypeAlias = tuple[Vector, Model, Vector]
-LIMITS: Final = ((0, 200), (0, 200), (3, 60))
+LIMITS: Final = ((0, 200), (0, 200), (3, 40))
 """First steps that recompute the information, and the cap of steps; BFGS alone is cheaper but for EGARCH."""
 MAX_HALVINGS: Final = 15
+MAX_POOR: Final = 10
+"""Steps that achieve less than a tenth of their prediction before a run gives up: the likelihood is rough."""
 GAIN: Final = 1e-6
 STALLED_GAIN: Final = 1e-3
 """Predicted gains in log-likelihood below which a run has converged: outright; when no step achieves it."""
@@ -270,12 +272,13 @@ def minimise(
     if age < 0:
         information(theta, model, work, hessian)
     fisher, most = LIMITS[model[0]]
+    poor = 0
     for step in range(most):
         if in_basin(theta, value, known, len(y)):
             return known[2], CONVERGED, step
         gain = 0.5 * len(y) * direction(theta, gradient, hessian, box, move)
-        if not gain >= GAIN:  # true for NaN, too
-            return value, CONVERGED if math.isfinite(value + gain) else NOT_CONVERGED, step
+        if poor > MAX_POOR or not gain >= GAIN:  # the latter is true for NaN, too
+            return value, CONVERGED if gain < GAIN and value < math.inf else NOT_CONVERGED, step
         trial, reached, slope = line_search((theta, value, gradient), move, box, problem)
         if reached < value and age < 0 and step < fisher:
             information(trial, model, work, hessian)
@@ -288,6 +291,7 @@ def minimise(
             age = 0
         else:
             return value, CONVERGED if gain < STALLED_GAIN else NOT_CONVERGED, step
+        poor += (value - reached) * len(y) < 0.1 * gain
         value = reached
         copy_into(theta, trial)
         copy_into(gradient, slope)

@@ -339,3 +339,16 @@ def test_a_wrong_argument_is_named(options: dict[str, object], match: str) -> No
 
 def test_no_windows_give_an_empty_table() -> None:
     assert fit_windows(np.ones(100), np.array([], int), length=50, choice=("garch", "t"), threads=2).empty
+
+
+def test_an_egarch_without_an_optimum_is_estimated_with_alpha_at_or_above_zero(
+    series: dict[str, np.ndarray],
+) -> None:
+    calm = series["spx"][800:1800]
+    free = fit_windows(calm, np.array([0]), length=1000, choice=("egarch", "t")).iloc[0]
+    kept = EngineEstimator()(calm, spec="egarch", errors="t")
+    assert free["status"] == Status.NOT_CONVERGED
+    assert free["alpha"] < 0
+    assert kept.status is Status.CONVERGED
+    assert kept.alpha == 0
+    assert kept.loglikelihood == pytest.approx(free["loglikelihood"], rel=0.01)
