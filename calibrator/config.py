@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from yaml.nodes import Node
 
 from calibrator.domain import ChangeLimits
 from calibrator.errors import ConfigError
@@ -114,15 +115,15 @@ class ForecastConfig(Section):
     proxy: Literal["squared", "range"] = Field(
         "squared", description="variance of a bar: squared log return, or range-based (needs open, high, low)"
     )
-    har_window: Bars = Field(1000, description="decisions in the rolling HAR regression")
-    garch_window: Bars = Field(1000, description="decisions in a GARCH estimation")
+    har_window: Bars = Field(1000, ge=200, description="decisions in the rolling HAR regression")
+    garch_window: Bars = Field(1000, ge=250, description="decisions in a GARCH estimation")
     garch_refit: Bars = Field(60, description="decisions between GARCH estimations")
     learner_refit: Bars = Field(60, description="decisions between refits of the learned forecaster")
     learner_seeds: int = Field(2, ge=1, le=20, description="boosted ensembles averaged")
     min_history: Bars = Field(250, description="decisions before the first forecast of a market")
     combination_memory: Fraction = Field(0.995, description="decay of an expert's past QLIKE per decision")
     combination_rate: float = Field(0.5, gt=0, le=10, description="how fast weights follow past QLIKE")
-    combination_floor: Share = Field(0.02, description="smallest weight of an expert")
+    combination_floor: float = Field(0.02, ge=0, le=0.1, description="smallest weight of an expert")
     threads: int = Field(1, ge=1, le=64, description="threads of the booster; results do not depend on it")
 
     @model_validator(mode="after")
@@ -154,6 +155,8 @@ class RegimeConfig(Section):
             enter, leave = getattr(self, name)
             if leave > enter:
                 raise ValueError(f"{name}: leave must not exceed enter, were {leave} and {enter}")
+        if self.min_window > self.window:
+            raise ValueError(f"min_window must not exceed window, were {self.min_window} and {self.window}")
         if self.stress[0] < self.elevated[0]:
             raise ValueError("stress must be entered at a probability not below elevated's")
         return self
@@ -305,6 +308,16 @@ class Config(Section):
         )
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases, of which a few lines grow beyond any memory."""
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+
 def load_config(path: Path) -> Config:
     """Read one YAML file.
 
@@ -316,15 +329,16 @@ def load_config(path: Path) -> Config:
     Raises
     ------
     ConfigError
-        File missing, too large, not YAML, unknown key, or value out of bounds; names the key and the value.
+        File missing, too large, not YAML (aliases and tags of other languages are not allowed), unknown key,
+        or value out of bounds; names the key and the value.
     """
     try:
         if path.stat().st_size > MAX_YAML_BYTES:
             raise ConfigError(f"config {path}: larger than {MAX_YAML_BYTES} bytes")
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe, see there
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError) as error:
         raise ConfigError(f"config {path}: not valid YAML: {_short(str(error))}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"config {path}: must be a mapping of sections, was {type(raw).__name__}")
@@ -352,7 +366,14 @@ def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join(str(part)[:60] for part in first["loc"]) or "(top level)"
-    return f"{key}: {_short(first['msg'])}, was {_short(repr(first['input']))}"
+    return f"{key}: {_short(first['msg'])}, was {_short(_spell(first['input']))}"
+
+
+def _spell(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python refuses to write integers of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _short(text: str) -> str:

@@ -207,6 +207,7 @@ def windows(cadence: int) -> list[int]:
     ([1, 3, 6, 12, 24, 48, 120, 264, 528, 1584], [1, 2, 5, 11, 22, 66])
     """
     inside = [cadence // k for k in (24, 8, 4, 2) if cadence % k == 0 and cadence // k >= 1]
+    inside += [max(1, cadence // k) for k in (24, 4)]  # what the market-wide regressors look at
     return sorted({*inside, *(cadence * k for k in (1, 2, 5, 11, 22, 66))})
 
 

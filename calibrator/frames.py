@@ -279,24 +279,32 @@ def conform(frame: pd.DataFrame, schema: pa.DataFrameSchema, *, source: str) -> 
 
 def _canonical(frame: pd.DataFrame, schema: pa.DataFrameSchema, label: str) -> pd.DataFrame:
     """Give each column its unit (us UTC, float64, int64, str); refuse what would lose information."""
-    out = {}
-    for name, column in schema.columns.items():
-        values, wanted = frame[name], str(column.dtype)
-        if wanted.startswith("datetime64"):
-            if not isinstance(values.dtype, pd.DatetimeTZDtype):
-                raise DataError(
-                    f"{label}: column {name!r} must be timezone-aware UTC times, dtype was {values.dtype}"
-                )
-            out[name] = values.dt.tz_convert("UTC").dt.as_unit("us")
-        elif wanted in {"float64", "int64"}:
-            if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-                raise DataError(f"{label}: column {name!r} must be numeric, dtype was {values.dtype}")
-            if wanted == "int64" and not pd.api.types.is_integer_dtype(values):
-                raise DataError(f"{label}: column {name!r} must hold integers, dtype was {values.dtype}")
-            out[name] = values.astype(wanted)
-        else:
-            out[name] = values.astype("str")
-    return pd.DataFrame(out, copy=False)
+    return pd.DataFrame(
+        {
+            name: _in_unit(frame[name], str(column.dtype), f"{label}: column {name!r}")
+            for name, column in schema.columns.items()
+        },
+        copy=False,
+    )
+
+
+def _in_unit(values: pd.Series, wanted: str, place: str) -> pd.Series:
+    if wanted.startswith("datetime64"):
+        if not isinstance(values.dtype, pd.DatetimeTZDtype):
+            raise DataError(f"{place} must be timezone-aware UTC times, dtype was {values.dtype}")
+        try:
+            return values.dt.tz_convert("UTC").dt.as_unit("us")
+        except pd.errors.OutOfBoundsDatetime as error:
+            raise DataError(f"{place}: {error}") from error
+    if wanted not in {"float64", "int64"}:
+        return values.astype("str")
+    if not pd.api.types.is_any_real_numeric_dtype(values):
+        raise DataError(f"{place} must be numeric, dtype was {values.dtype}")
+    if wanted == "int64" and not pd.api.types.is_integer_dtype(values):
+        raise DataError(f"{place} must hold integers, dtype was {values.dtype}")
+    if wanted == "int64" and values.isna().any():
+        raise DataError(f"{place} must not be missing, is in row {values.isna().argmax()}")
+    return values.astype(wanted)
 
 
 def _first_violation(

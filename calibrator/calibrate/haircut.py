@@ -27,6 +27,7 @@ def haircut_schedule(haircut: float, borrow_margin: float, *, terms: LoanTerms) 
     ``threshold = (1 - haircut) (1 - slippage) / ((1 + penalty) (1 + interest))`` and
     ``loan_to_value = threshold - borrow_margin``; the haircut is rounded up first, threshold and
     loan-to-value are rounded down from it, so ``threshold (1 + penalty) + haircut <= 1`` holds in integers.
+    The threshold stays below 1 and the borrow margin is at least one ppm, also where no price ever moved.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def haircut_schedule(haircut: float, borrow_margin: float, *, terms: LoanTerms) 
     penalty = ppm_up(terms.penalty)
     keep = (PPM - cut) / PPM * (1 - terms.slippage) / ((1 + penalty / PPM) * (1 + terms.interest))
     threshold = min(ppm_down(max(keep, 0.0)), (PPM - cut) * PPM // (PPM + penalty))
-    loan_to_value = threshold - ppm_up(borrow_margin)
+    threshold = min(threshold, PPM - 1)
+    loan_to_value = threshold - max(ppm_up(borrow_margin), 1)
     if loan_to_value <= 0:
         raise InfeasibleScheduleError(
             f"loan_to_value must be positive, was {loan_to_value} ppm: haircut {cut} ppm, penalty "

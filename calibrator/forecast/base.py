@@ -61,7 +61,8 @@ def walk_forward(  # noqa: PLR0913 - the things that define a walk-forward
     Returns
     -------
     pandas.Series
-        Variance per row, NaN before the first fit. The value at an origin never changes when later rows are
+        Variance per row, NaN before the first fit (everywhere with ``start`` origins or less).
+        The value at an origin never changes when later rows are
         removed: refits happen at fixed positions from the first origin, and targets not known at the refit
         are hidden (this purges the last ``horizon`` bars).
 
@@ -79,7 +80,7 @@ def walk_forward(  # noqa: PLR0913 - the things that define a walk-forward
     known_at = _clock(targets["known_at"])
     origins = np.unique(times)
     cuts = origins[start::refit]
-    ends = [*cuts[1:], None]
+    ends = [*cuts[1:], None][: len(cuts)]
     for done, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
         past = times <= cut
         known = known_at <= cut

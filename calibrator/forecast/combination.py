@@ -2,11 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from calibrator.scores import qlike
 
-Array = NDArray[np.float64]
 LARGEST_LOSS = 5.0
 """Cap of a day's mean QLIKE in the weights: one crash must not decide which expert is believed for a year."""
 
@@ -22,8 +20,9 @@ def combine(
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Combine forecasts by a weighted geometric mean with online weights, pooled over markets.
 
-    After each origin's outcome is known, expert ``i`` has the discounted loss
-    ``L_i = memory * L_i + mean QLIKE_i`` and the weight ``exp(-rate * L_i)``, normalised, at least ``floor``.
+    Whenever outcomes become known, expert ``i`` has the discounted loss ``L_i = memory * L_i + mean QLIKE_i``
+    (over the rows known at that time, less the best expert's) and the weight ``exp(-rate * L_i)``,
+    normalised, at least ``floor``.
     A row takes the experts that have a forecast for it.
 
     Parameters
@@ -35,7 +34,7 @@ def combine(
     targets : pandas.DataFrame
         ``future_variance`` and ``known_at``, on the same index.
     memory, rate, floor : float
-        Decay of past losses per origin, learning rate, smallest weight.
+        Decay of past losses per outcome time, learning rate, smallest weight (at most 1 / experts).
 
     Returns
     -------
@@ -75,17 +74,18 @@ def _weights(
     rate: float,
     floor: float,
 ) -> pd.DataFrame:
-    losses = _losses(experts, rows, targets)
-    times = losses.index
-    known_at = targets["known_at"].groupby(rows["time"]).max().reindex(times)
-    clock = times.tz_convert(None).to_numpy(dtype="datetime64[us]")
-    due = known_at.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
-    values = losses.to_numpy(float)
     count = len(experts.columns)
+    if not 0 <= floor * count <= 1:
+        raise ValueError(f"floor must lie between 0 and 1 / {count} experts, was {floor}")
+    losses = _losses(experts, targets)
+    times = pd.DatetimeIndex(rows["time"].drop_duplicates().sort_values())
+    clock = times.tz_convert(None).to_numpy(dtype="datetime64[us]")
+    due = pd.DatetimeIndex(losses.index).tz_convert(None).to_numpy(dtype="datetime64[us]")
+    values = losses.to_numpy(float)
     score, out, done = np.zeros(count), np.empty((len(times), count)), 0
     for i, now in enumerate(clock):
-        while done < i and due[done] <= now:
-            score = memory * score + _centred(values[done])
+        while done < len(due) and due[done] <= now:
+            score = memory * score + values[done] - values[done].min()
             done += 1
         raw = np.exp(-rate * (score - score.min()))
         share = raw / raw.sum()
@@ -93,16 +93,14 @@ def _weights(
     return pd.DataFrame(out, index=times, columns=experts.columns)
 
 
-def _losses(experts: pd.DataFrame, rows: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
-    """Mean QLIKE per origin and expert over the markets that every expert covers."""
+def _losses(experts: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
+    """Mean QLIKE per expert over the outcomes that become known at one time and that every expert covers.
+
+    Grouped by that time and not by origin: where markets keep different sessions, the outcomes of one origin
+    arrive on different days, and an outcome that has not arrived must not count in any way.
+    """
     variance = targets["future_variance"].to_numpy(float)[:, None]
     usable = (np.isfinite(experts.to_numpy(float)) & (variance > 0)).all(axis=1)
-    loss = np.full(experts.shape, np.nan)
-    loss[usable] = qlike(variance[usable], experts.to_numpy(float)[usable])
-    frame = pd.DataFrame(loss, experts.index, experts.columns)
-    return frame.groupby(rows["time"]).mean().clip(upper=LARGEST_LOSS)
-
-
-def _centred(losses: Array) -> Array:
-    """Losses against their best; an origin without outcome says nothing."""
-    return np.zeros(len(losses)) if np.isnan(losses).any() else losses - losses.min()
+    loss = qlike(variance[usable], experts.to_numpy(float)[usable])
+    frame = pd.DataFrame(loss, experts.index[usable], experts.columns)
+    return frame.groupby(targets.loc[usable, "known_at"]).mean().clip(upper=LARGEST_LOSS)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 KEYS: Final = ("market", "time", "phase", "core")
-SMALLEST_TURNOVER: Final = 1e-12
 
 
 def design(features: pd.DataFrame, core: pd.Series, *, cadence: int, steps: int) -> pd.DataFrame:
@@ -95,8 +94,8 @@ class Hull:
 
     def __init__(self, rows: Array) -> None:
         known = np.isfinite(rows).any(axis=0)
-        self.low = np.where(known, np.nanmin(np.where(known, rows, 0.0), axis=0), -np.inf)
-        self.high = np.where(known, np.nanmax(np.where(known, rows, 0.0), axis=0), np.inf)
+        self.low = np.where(known, np.nanmin(np.where(known, rows, 0.0), axis=0, initial=np.inf), -np.inf)
+        self.high = np.where(known, np.nanmax(np.where(known, rows, 0.0), axis=0, initial=-np.inf), np.inf)
         spread = np.where(known, self.high - self.low, 1.0)
         self.spread = np.where(spread > 0, spread, 1.0)
 

@@ -18,7 +18,7 @@ class Har:
 
     ``log v[t, t+h] = b0 + b1 log v_day + b2 mean log v_week + b3 mean log v_month + e``, estimated by least
     squares on the last ``window`` decisions whose future is known; the forecast is
-    ``exp(fit + var(e) / 2)``.
+    ``exp(fit + var(e) / 2)``. A horizon without any price change has no logarithm and is left out.
 
     Parameters
     ----------
@@ -70,7 +70,8 @@ class Har:
         """Return the variance per row; each (market, phase) is a series of decisions of its own."""
         out = np.full(len(history), np.nan)
         columns = history[self.columns].to_numpy(float)
-        log_variance = np.log(np.maximum(history["trailing_variance"].to_numpy(float), 1e-300))
+        trailing = history["trailing_variance"].to_numpy(float)
+        log_variance = np.log(np.where(trailing > 0, trailing, np.nan))
         for rows in history.groupby(["market", "phase"], sort=False).indices.values():
             regressors = np.column_stack([np.ones(len(rows)), columns[rows]])
             future = np.full(len(rows), np.nan)

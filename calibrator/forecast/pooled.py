@@ -38,7 +38,7 @@ class Pooled:
         self.penalty = penalty
 
     def fit(self, history: pd.DataFrame, target: pd.Series) -> Self:
-        """Estimate on the design rows whose target is known."""
+        """Estimate on the design rows whose target is known; none of them leaves the HAR core."""
         known = target.notna().to_numpy()
         rows = history[known]
         self._columns = [c for c in regressors(history) if c not in {"weekday", "hour", "age"}]
@@ -51,6 +51,9 @@ class Pooled:
         self._spread = np.where(spread > 0, spread, 1.0)
         self._cells = np.unique(_cell(rows))
         x = self._matrix(rows)
+        self.coefficients, self.smearing = np.zeros(x.shape[1]), 0.0
+        if not known.any():
+            return self
         y = np.log(target[known].to_numpy(float)) - self._log_core(rows)
         penalty = self.penalty * np.eye(x.shape[1])
         penalty[0, 0] = 0.0
