@@ -34,8 +34,9 @@ class Decisions:
         Role, close-out, level, loss.
     table : pandas.DataFrame
         Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
-        ``probability``, ``regime`` and per side ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``,
-        ``margin_``, and ``borrow`` (borrow margin, collateral only).
+        ``probability``, ``regime``, ``whole`` (input complete here and until the next decision), per side
+        ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``, ``margin_``, and ``borrow`` (borrow margin,
+        collateral only).
     path : numpy.ndarray, shape (decisions, steps)
         Planned margins of the next decisions (larger side).
     """
@@ -168,9 +169,14 @@ class Production:
             participation=margin.participation,
             impact=margin.impact,
         )
-        return margin_tiers(
-            d.margin, floors=margin.tiers, liquidity=book, initial_multiple=margin.initial_multiple
+        maintenance = margin_tiers(
+            d.margin,
+            floors=margin.tiers,
+            liquidity=book,
+            limits=margin.limits.to_domain(),
+            whole=d.table["whole"].to_numpy(bool),
         )
+        return maintenance, initial_margin(maintenance, margin.initial_multiple)
 
 
 def clock_of(config: Config) -> Clock:
@@ -234,16 +240,15 @@ def _calibrate(
     borrow = None
     if terms.role == "collateral":
         borrow = rolling_tails(standard, found.known, level=config.haircut.borrow_level, **settings)[0]
-    extra = {
-        name: _wide(forecasts, forecasts.features[column], found)
-        for name, column in {"turnover": "turnover"}.items()
-    }
+    turnover = _wide(forecasts, forecasts.features["turnover"], found)
     probability = _wide(forecasts, forecasts.probability, found)
+    whole = _whole(forecasts, found, clock)
     out = {}
     for i, market in enumerate(found.markets):
         table = pd.DataFrame({"volatility": volatility[:, i]}, index=found.times.rename("origin"))
         table["volatility_bar"] = np.sqrt(variance[:, i] / clock.horizon)
-        table["turnover"] = extra["turnover"][:, i]
+        table["turnover"] = turnover[:, i]
+        table["whole"] = whole[:, i]
         table["probability"] = probability[:, i]
         for s, side in enumerate(SIDES):
             table[f"tail_{side}"] = quantile[:, i, s]
@@ -270,13 +275,15 @@ def _publishable(
 ) -> Decisions:
     """Apply floor and limits to one market's decisions and look ahead along the expected path."""
     limits, steps = config.margin.limits.to_domain(), config.margin.plan_steps
+    whole = table["whole"].to_numpy(bool)
     paths = []
     for side in SIDES:
         target = table[f"unlimited_{side}"].to_numpy(float)
         floor = table[f"floor_{side}"].to_numpy(float)
-        table[f"margin_{side}"] = limit(target, floor, limits=limits)
+        table[f"margin_{side}"] = limit(target, floor, limits=limits, whole=whole)
         goal = np.fmax(expected_path(target, steps=steps), floor[:, None])
-        paths.append(limit_ahead(table[f"margin_{side}"].to_numpy(float), goal, limits=limits))
+        published = table[f"margin_{side}"].to_numpy(float)
+        paths.append(limit_ahead(published, goal, limits=limits, whole=whole))
     states = forecasts.regimes[forecasts.regimes["market"] == market].set_index("time")["regime"]
     table["regime"] = states.reindex(table.index).ffill().fillna(1).astype("int64")
     path = paths[0] if terms.role == "collateral" else np.maximum(*paths)
@@ -291,6 +298,17 @@ def _wide(forecasts: Forecasts, values: pd.Series, found: Losses) -> Array:
     columns = pd.Index(found.markets).get_indexer(own["market"])
     wide[found.times.get_indexer(own["time"]), columns] = values.loc[own.index]
     return wide
+
+
+def _whole(forecasts: Forecasts, found: Losses, clock: Clock) -> NDArray[np.bool_]:
+    """Decisions with a complete month behind them and no missing bar until the next decision."""
+    month = _wide(forecasts, forecasts.features["har_month"], found)
+    day = _wide(forecasts, forecasts.features["realized_variance"], found)
+    following = np.vstack([day[1:], np.ones((1, day.shape[1]))])
+    gap = np.append(np.diff(found.times), np.timedelta64(0)) > clock.cadence * clock.step
+    late = gap[:, None] & (clock.calendar == "continuous")
+    whole: NDArray[np.bool_] = np.isfinite(month) & np.isfinite(following) & ~late
+    return whole
 
 
 def parameters_at(

@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrator.domain import NOISE, PPM, MarginSchedule, MarginTier
+from calibrator.calibrate.procyclicality import limit
+from calibrator.domain import NOISE, PPM, ChangeLimits, MarginSchedule, MarginTier
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -65,9 +66,14 @@ class Liquidity:
 
 
 def margin_tiers(
-    margin: Array, *, floors: tuple[int, ...], liquidity: Liquidity, initial_multiple: float
-) -> tuple[Integers, Integers]:
-    """Maintenance and initial margins of every tier, at every decision.
+    margin: Array,
+    *,
+    floors: tuple[int, ...],
+    liquidity: Liquidity,
+    limits: ChangeLimits,
+    whole: NDArray[np.bool_] | None = None,
+) -> Integers:
+    """Maintenance margins of every tier, at every decision.
 
     Parameters
     ----------
@@ -77,25 +83,29 @@ def margin_tiers(
         Notional floors, rising from 0; a tier is margined for the size at its floor.
     liquidity : Liquidity
         Widening by size.
-    initial_multiple : float
-        Initial margin / maintenance margin, above 1.
+    limits : ChangeLimits
+        The higher tiers move no faster than the first.
+    whole : numpy.ndarray of bool, shape (decisions,), optional
+        See :func:`calibrator.calibrate.procyclicality.limit`.
 
     Returns
     -------
-    maintenance, initial : numpy.ndarray of int, shape (decisions, tiers)
-        ppm, rounded up; they never fall with notional and initial exceeds maintenance.
+    numpy.ndarray of int, shape (decisions, tiers)
+        ppm, rounded up; they never fall with notional.
 
     Examples
     --------
     >>> book = Liquidity(np.array([1e6]), np.array([0.01]), 24, participation=0.1, impact=1.0)
-    >>> maintenance, initial = margin_tiers(
-    ...     np.array([0.05]), floors=(0, 10**7), liquidity=book, initial_multiple=1.25)
-    >>> maintenance.tolist(), initial.tolist()
-    ([[50000, 133685]], [[62500, 167107]])
+    >>> margin_tiers(np.array([0.05]), floors=(0, 10**7), liquidity=book, limits=ChangeLimits()).tolist()
+    [[50000, 133685]]
     """
     wide = np.column_stack([liquidity.widen(margin, float(floor)) for floor in floors])
-    maintenance = np.clip(round_up(np.maximum.accumulate(wide, axis=1)), 1, HIGHEST)
-    return maintenance, initial_margin(maintenance, initial_multiple)
+    wide = np.maximum.accumulate(wide, axis=1)
+    none = np.zeros(len(margin))
+    higher = [
+        limit(np.minimum(wide[:, k], 1.0), none, limits=limits, whole=whole) for k in range(1, len(floors))
+    ]
+    return np.clip(round_up(np.column_stack([margin, *higher])), 1, HIGHEST)
 
 
 def initial_margin(maintenance_ppm: Integers, multiple: float) -> Integers:

@@ -4,40 +4,53 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrator.domain import ChangeLimits
+from calibrator.domain import NOISE, PPM, ChangeLimits
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 WEEK, FORTNIGHT, YEAR = 5, 10, 365
+ROOM = 2.0
+"""ppm kept free at a limit, so that an initial margin rounded up from the maintenance margin obeys it too."""
 
 
 @numba.njit(cache=True)
-def _limited(target: Array, floor: Array, limits: Array, out: Array, first: int) -> None:
-    """Follow ``target`` from row ``first`` on, given the published rows before it; see :func:`limit`."""
+def _bounds(whole: Flags, out: Array, t: int) -> tuple[float, float, float, float, float]:
+    """Last margin of a whole decision before ``t``; lows of a week, a fortnight, a year; high of a year."""
+    last, low5, low10, low_year, high_year = np.inf, np.inf, np.inf, np.inf, out[t - 1]
+    seen, k = 0, t - 1
+    while k >= 0 and seen < YEAR:
+        value = out[k]
+        if whole[k] and not np.isnan(value):
+            last = value if seen == 0 else last
+            low5 = min(low5, value) if seen < WEEK else low5
+            low10 = min(low10, value) if seen < FORTNIGHT else low10
+            low_year, high_year = min(low_year, value), max(high_year, value)
+            seen += 1
+        k -= 1
+    return last, low5, low10, low_year, high_year
+
+
+@numba.njit(cache=True)
+def _limited(target: Array, floor: Array, whole: Flags, limits: Array, out: Array, first: int) -> None:
+    """Follow ``target`` from row ``first`` on, in whole ppm, given the rows before it; see :func:`limit`."""
     up, down, up5, up10, trough = limits
     for t in range(first, len(target)):
-        goal = max(target[t], floor[t])
+        goal = np.ceil(max(target[t], floor[t]) * PPM - NOISE)
         if np.isnan(goal):
             goal = out[t - 1] if t else np.nan
         if t == 0 or np.isnan(out[t - 1]):
             out[t] = goal
             continue
-        low5, low10, low_year, high_year = np.inf, np.inf, np.inf, 0.0
-        for k in range(max(0, t - YEAR), t):
-            value = out[k]
-            if np.isnan(value):
-                continue
-            low_year, high_year = min(low_year, value), max(high_year, value)
-            if k >= t - FORTNIGHT:
-                low10 = min(low10, value)
-            if k >= t - WEEK:
-                low5 = min(low5, value)
-        highest = min(out[t - 1] * (1 + up), low5 * (1 + up5), low10 * (1 + up10))
+        last, low5, low10, low_year, high_year = _bounds(whole, out, t)
+        highest = min(last * (1 + up), low5 * (1 + up5), low10 * (1 + up10))
         highest = min(highest, low_year * (1 + trough))
+        highest = max(np.floor(highest - ROOM), out[t - 1])
         lowest = max(out[t - 1] * (1 - down), high_year / (1 + trough))
+        lowest = min(np.ceil(lowest + ROOM), out[t - 1])
         out[t] = min(max(goal, lowest), highest)
 
 
-def limit(target: Array, floor: Array, *, limits: ChangeLimits) -> Array:
+def limit(target: Array, floor: Array, *, limits: ChangeLimits, whole: Flags | None = None) -> Array:
     """Publish a margin that follows its target as fast as the limits allow, and never below its floor's pull.
 
     Parameters
@@ -49,11 +62,15 @@ def limit(target: Array, floor: Array, *, limits: ChangeLimits) -> Array:
     limits : ChangeLimits
         Increases over one, five and ten decisions are measured from the lowest margin in between, so that
         holding the last margin is always allowed; ``peak_to_trough`` binds over 366 decisions.
+    whole : numpy.ndarray of bool, shape (decisions,), optional
+        Decisions whose input, and the bars until the next decision, are complete; the others do not count as
+        decisions, so that after a gap the margin moves by one decision's limit until the input is whole
+        again. Entry ``k`` is used from decision ``k + 1`` on. Default: all.
 
     Returns
     -------
     numpy.ndarray
-        Published margin per decision.
+        Published margin per decision, a whole number of ppm: rounded up, and down where a limit binds.
 
     Examples
     --------
@@ -62,11 +79,12 @@ def limit(target: Array, floor: Array, *, limits: ChangeLimits) -> Array:
     [0.1, 0.12, 0.144, 0.1397]
     """
     out = np.full(len(target), np.nan)
-    _limited(target, np.nan_to_num(floor, nan=0.0), as_array(limits), out, 0)
-    return out
+    flags = np.ones(len(target), np.bool_) if whole is None else whole
+    _limited(target, np.nan_to_num(floor, nan=0.0), flags, as_array(limits), out, 0)
+    return out / PPM
 
 
-def limit_ahead(published: Array, path: Array, *, limits: ChangeLimits) -> Array:
+def limit_ahead(published: Array, path: Array, *, limits: ChangeLimits, whole: Flags | None = None) -> Array:
     """Continue published margins along a path of future targets, from every decision.
 
     Parameters
@@ -75,6 +93,8 @@ def limit_ahead(published: Array, path: Array, *, limits: ChangeLimits) -> Array
         What was published up to and including each decision.
     path : numpy.ndarray, shape (decisions, steps)
         Targets of the next decisions as expected at each decision.
+    whole : numpy.ndarray of bool, shape (decisions,), optional
+        As in :func:`limit`; the decision itself and those ahead count as whole.
 
     Returns
     -------
@@ -87,21 +107,24 @@ def limit_ahead(published: Array, path: Array, *, limits: ChangeLimits) -> Array
     [[0.12, 0.144]]
     """
     out = np.empty_like(path)
-    _ahead(published, path, as_array(limits), out)
-    return out
+    flags = np.ones(len(published), np.bool_) if whole is None else whole
+    _ahead(np.round(published * PPM), path, flags, as_array(limits), out)
+    return out / PPM
 
 
 @numba.njit(cache=True)
-def _ahead(published: Array, path: Array, limits: Array, out: Array) -> None:
+def _ahead(published: Array, path: Array, whole: Flags, limits: Array, out: Array) -> None:
     rows, steps = path.shape
     for t in range(rows):
-        begin = max(0, t + 1 - YEAR)
+        begin = max(0, t + 1 - 2 * YEAR)
         past = t + 1 - begin
+        flags = np.ones(past + steps, np.bool_)
+        flags[: past - 1] = whole[begin:t]
         line = np.full(past + steps, np.nan)
         line[:past] = published[begin : t + 1]
         goal = np.full(past + steps, np.nan)
         goal[past:] = path[t]
-        _limited(goal, np.zeros(past + steps), limits, line, past)
+        _limited(goal, np.zeros(past + steps), flags, limits, line, past)
         out[t] = line[past:]
 
 

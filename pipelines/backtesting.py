@@ -1,0 +1,235 @@
+"""Challenge a production run: coverage, procyclicality, comparator policies and simulated accounts."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from calibrator.backtest.kpis import equal_margin_shortfall, procyclicality
+from calibrator.backtest.policies import comparators
+from calibrator.backtest.population import Population, simulate_accounts
+from calibrator.backtest.rejections import rejections
+from calibrator.backtest.replay import compare
+from calibrator.backtest.report import plain, summary
+from calibrator.backtest.table import coverage_table
+from calibrator.calibrate.margin import initial_margin, round_up
+from calibrator.config import Config, MarketConfig
+from calibrator.errors import DataError
+from calibrator.frames import SCHEDULE_HISTORY, conform
+from calibrator.scores import qlike
+from pipelines.forecasting import Forecasts, Progress
+from pipelines.production import Production
+from pipelines.starts import close_out
+
+ROW = ["market", "origin", "side"]
+SIZE = 0.05
+"""Size of the rejection count's own test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """What the challenge found.
+
+    Attributes
+    ----------
+    margins : pandas.DataFrame
+        Margins of every role inside the window, with ``loss`` (the worst start) beside each.
+    coverage, kpis : pandas.DataFrame
+        Per market, side and level.
+    policies : dict of str to pandas.DataFrame
+        Shortfall at equal average margin per group of markets (close-out, level, loss).
+    replays : pandas.DataFrame or None
+        Simulated accounts under our schedule and a static one.
+    population : Population or None
+    forecasts : pandas.DataFrame
+        Mean QLIKE per model and market.
+    summary : dict
+        Content of ``backtest.json``.
+    """
+
+    margins: pd.DataFrame
+    coverage: pd.DataFrame
+    kpis: pd.DataFrame
+    policies: dict[str, pd.DataFrame]
+    replays: pd.DataFrame | None
+    population: Population | None
+    forecasts: pd.DataFrame
+    summary: dict[str, object]
+
+
+def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) -> Backtest:
+    """Hold a production run against what happened.
+
+    Parameters
+    ----------
+    production : Production
+        The same object that the published document is made from.
+    bars : pandas.DataFrame
+        Conforming ``Bars``.
+
+    Raises
+    ------
+    DataError
+        No decision lies inside the backtest's window.
+    """
+    margins = in_window(
+        pd.concat([production.margins(), production.margins(role="collateral")], ignore_index=True),
+        production.config,
+    )
+    if margins.empty:
+        window = production.config.backtest
+        raise DataError(f"backtest: no decision between {window.start} and {window.end}; needs more history")
+    variance = realized_variance(production.forecasts)
+    parts = []
+    by_terms = _by_terms(production)
+    for done, (terms, markets) in enumerate(by_terms.items()):
+        progress("backtest", done, len(by_terms) + 1)
+        parts.append(_challenge(production, margins, variance, terms, markets))
+    progress("backtest", len(by_terms), len(by_terms) + 1)
+    replays, population = _replay(production, bars)
+    coverage = pd.concat([p[0] for p in parts], ignore_index=True)
+    kpis = pd.concat([p[1] for p in parts], ignore_index=True)
+    policies = {p[3]: p[2] for p in parts}
+    scores = forecast_scores(production.forecasts, production.config)
+    content = summary(coverage, kpis, policies=parts[0][2], replays=replays, population=population)
+    content["policies"] = {name: _plain(table) for name, table in policies.items()}
+    content["rejections"] = {p[3]: plain(p[4]) for p in parts}
+    content["forecasts"] = _plain(scores)
+    progress("backtest", len(by_terms) + 1, len(by_terms) + 1)
+    held = pd.concat([p[5] for p in parts], ignore_index=True)
+    return Backtest(held, coverage, kpis, policies, replays, population, scores, content)
+
+
+def in_window(frame: pd.DataFrame, config: Config, *, column: str = "origin") -> pd.DataFrame:
+    """Keep the rows between the backtest's first and last origin, inclusive."""
+    keep = pd.Series(data=True, index=frame.index)
+    if config.backtest.start is not None:
+        keep &= frame[column] >= pd.Timestamp(config.backtest.start)
+    if config.backtest.end is not None:
+        keep &= frame[column] <= pd.Timestamp(config.backtest.end)
+    return frame[keep].reset_index(drop=True)
+
+
+def realized_variance(forecasts: Forecasts) -> pd.DataFrame:
+    """Return the trailing realized variance of every decision."""
+    rows = forecasts.features.loc[forecasts.experts.index]
+    return rows[["market", "time", "realized_variance"]].rename(columns={"time": "origin"})
+
+
+def forecast_scores(forecasts: Forecasts, config: Config) -> pd.DataFrame:
+    """Mean QLIKE per market (and pooled, market ``*``) and model, over rows that every model covers."""
+    index = forecasts.experts.index
+    rows = forecasts.features.loc[index, ["market", "time"]].rename(columns={"time": "origin"})
+    target = forecasts.targets.loc[index, "future_variance"]
+    whole = forecasts.experts.notna().all(axis=1) & target.notna()
+    inside = in_window(rows.reset_index(), config)["index"]
+    use = index[whole].intersection(inside)
+    losses = {m: qlike(target[use], forecasts.experts.loc[use, m]) for m in forecasts.experts}
+    table = pd.DataFrame(losses, index=use)
+    own = table.groupby(rows.loc[use, "market"]).mean()
+    pooled = table.mean().to_frame().T.set_axis(pd.Index(["*"], name="market"))
+    return pd.concat([own, pooled]).rename_axis("market")
+
+
+def _by_terms(production: Production) -> dict[MarketConfig, list[str]]:
+    out: dict[MarketConfig, list[str]] = {}
+    for market, d in production.decisions.items():
+        out.setdefault(d.terms, []).append(market)
+    return out
+
+
+_Parts = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, str, dict[str, object], pd.DataFrame]
+
+
+def _challenge(
+    production: Production,
+    margins: pd.DataFrame,
+    variance: pd.DataFrame,
+    terms: MarketConfig,
+    markets: list[str],
+) -> _Parts:
+    config = production.config
+    sides = ["long"] if terms.role == "collateral" else ["long", "short"]
+    own = margins[margins["market"].isin(markets) & margins["side"].isin(sides)].reset_index(drop=True)
+    matured = production.losses[
+        production.losses["market"].isin(markets) & production.losses["side"].isin(sides)
+    ].reset_index(drop=True)
+    losses = in_window(matured.drop(columns="known_at"), config)
+    length = close_out(config, terms)
+    overlap = -(-length // config.forecast.cadence)
+    seen = variance[variance["market"].isin(markets)].reset_index(drop=True)
+    coverage = coverage_table(own, losses, overlap=overlap, realized_variance=seen, draws=199)
+    kpis = procyclicality(own)
+    level = float(terms.level or config.margin.level)
+    har = production.forecasts.experts["har"]
+    rows = production.forecasts.features.loc[har.index, ["market", "time"]].rename(columns={"time": "origin"})
+    forecasts = rows.assign(variance=har).dropna()
+    forecasts = forecasts[forecasts["market"].isin(markets)].reset_index(drop=True)
+    starts = int(matured["start"].nunique())
+    table = comparators(
+        matured,
+        seen,
+        level=level,
+        forecasts={"har": forecasts},
+        tail_window=config.margin.tail_window if starts == 1 else 365,
+    )
+    ours = own[[*ROW, "margin", "margin_unlimited"]].rename(
+        columns={"margin": "ours", "margin_unlimited": "ours_unlimited"}
+    )
+    policies = equal_margin_shortfall(table.merge(ours, on=ROW), losses)
+    counted = asdict(rejections(own, losses, size=SIZE, block=10, draws=199, seed=1))
+    label = f"{terms.role}, {length} bars, {level:.4g}, {terms.loss}"
+    worst = losses.groupby(ROW, as_index=False)["loss"].max()
+    return coverage, kpis, policies, label, counted, own.merge(worst, on=ROW, how="left")
+
+
+def _plain(table: pd.DataFrame) -> dict[str, object]:
+    return {
+        str(name): {str(k): plain(v) for k, v in row.items()}
+        for name, row in table.to_dict(orient="index").items()
+    }
+
+
+def _replay(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame | None, Population | None]:
+    """Replay the simulated accounts under our schedule and under one that is reset once a year."""
+    config = production.config
+    perpetual = [m for m, d in production.decisions.items() if d.terms.role == "perpetual"]
+    if not perpetual:
+        return None, None
+    ours = in_window(production.schedule(), config, column="effective_from")
+    yearly = _static_schedule(production, perpetual)
+    prices = in_window(bars[bars["market"].isin(perpetual)], config, column="time")
+    first = pd.concat([ours, yearly]).groupby("market")["effective_from"].min()
+    prices = prices[prices["time"] >= prices["market"].map(first)].reset_index(drop=True)
+    schedules = {"calibrated": ours, "static": yearly}
+    population = simulate_accounts(prices, schedules, config.backtest.accounts)
+    latency = max(close_out(config, production.decisions[m].terms) for m in perpetual)
+    return compare(prices, population.accounts, schedules, latency=latency), population
+
+
+def _static_schedule(production: Production, markets: list[str]) -> pd.DataFrame:
+    """Yearly quantile of all history, where it exists; the first of ours before it does."""
+    config = production.config
+    ours = in_window(production.schedule(), config, column="effective_from")
+    ours = ours[ours["notional_floor"] == 0].drop_duplicates("market")
+    parts = [ours]
+    for market in markets:
+        terms = production.decisions[market].terms
+        own = production.losses[production.losses["market"] == market].reset_index(drop=True)
+        table = comparators(
+            own,
+            realized_variance(production.forecasts).query("market == @market").reset_index(drop=True),
+            level=float(terms.level or config.margin.level),
+        )
+        yearly = table.groupby("origin", as_index=False)["static"].max().dropna()
+        yearly = yearly[yearly["static"].diff() != 0]
+        maintenance = np.clip(round_up(yearly["static"].to_numpy(float)), 1, 999_999)
+        frame = pd.DataFrame({"market": market, "effective_from": yearly["origin"], "notional_floor": 0})
+        frame["regime"] = np.int64(0)
+        frame["initial_margin_ppm"] = initial_margin(maintenance, config.margin.initial_multiple)
+        frame["maintenance_margin_ppm"] = maintenance
+        parts.append(in_window(frame, config, column="effective_from"))
+    both = pd.concat(parts, ignore_index=True)
+    both = both.drop_duplicates(["market", "effective_from"], keep="last")
+    both = both.sort_values(["market", "effective_from"]).reset_index(drop=True)
+    return conform(both, SCHEDULE_HISTORY, source="static schedule")

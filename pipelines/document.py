@@ -1,0 +1,238 @@
+"""From a production run to the parameter document: what applies, what is planned, and why."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calibrator.calibrate.attribution import TERMS, attribute
+from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
+from calibrator.config import Config
+from calibrator.domain import PPM, HaircutSchedule, Regime, ppm_up
+from calibrator.errors import StaleDataError
+from calibrator.publish.canonical import digest
+from calibrator.publish.document import (
+    CollateralParameters,
+    HaircutParameters,
+    MarketParameters,
+    ParameterDocument,
+    PerpetualParameters,
+    PlannedHaircut,
+    PlannedMargin,
+    TierParameters,
+    encode,
+)
+from pipelines.production import Decisions, Production
+
+FIRST_TERM = "first_level"
+HELD_TERM = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Digests that tie a document to its inputs."""
+
+    config: str
+    data: str
+    models: dict[str, str]
+
+
+def build_document(
+    production: Production,
+    *,
+    as_of: datetime,
+    stale: set[str],
+    previous: ParameterDocument | None,
+    identity: Identity,
+) -> ParameterDocument:
+    """Make the document of the last decisions.
+
+    A market whose bars are stale, or that had a published value and has no decision, keeps its last good
+    parameters (status ``held``).
+
+    Parameters
+    ----------
+    production : Production
+    as_of : datetime
+        Issue time.
+    stale : set of str
+        Markets whose newest bar is too old.
+    previous : ParameterDocument or None
+        What is published.
+    identity : Identity
+
+    Raises
+    ------
+    StaleDataError
+        No market is fresh and none was published before.
+    """
+    config, clock = production.config, production.clock
+    before = {m.symbol: m for m in previous.markets} if previous else {}
+    markets: list[MarketParameters] = []
+    for symbol in sorted(set(production.decisions) | set(before)):
+        if symbol in production.decisions and symbol not in stale:
+            made = _fresh(production, production.decisions[symbol], as_of, before.get(symbol), previous)
+            markets.append(made)
+        elif symbol in before:
+            reason = "input is stale" if symbol in stale else "no decision: too little history or no data"
+            markets.append(_held(before[symbol], reason))
+    if not markets:
+        raise StaleDataError(f"no market has fresh data at {as_of} and none was published before")
+    effective = as_of + clock.step * config.margin.notice
+    return ParameterDocument(
+        sequence=previous.sequence + 1 if previous else 1,
+        protocol=config.publish.protocol,
+        issued_at=as_of,
+        valid_from=effective,
+        expires_at=effective + clock.step * (config.publish.valid_for * config.forecast.cadence),
+        previous_digest=digest(encode(previous)) if previous else None,
+        config_digest=identity.config,
+        data_digest=identity.data,
+        model_digests=identity.models,
+        bar_seconds=int(clock.step.total_seconds()),
+        horizon_bars=config.forecast.horizon,
+        markets=tuple(sorted(markets, key=lambda m: m.key)),
+    )
+
+
+def _held(last: MarketParameters, reason: str) -> MarketParameters:
+    return last.model_copy(
+        update={
+            "status": "held",
+            "reasons": (f"held at the last good value: {reason}",),
+            "previous_ppm": last.value_ppm,
+            "attribution": {HELD_TERM: 0},
+            "plan": (),
+        }
+    )
+
+
+def _fresh(
+    production: Production,
+    d: Decisions,
+    as_of: datetime,
+    old: MarketParameters | None,
+    previous: ParameterDocument | None,
+) -> MarketParameters:
+    config, row = production.config, d.table.iloc[-1]
+    value = ppm_up(float(d.margin[-1]))
+    probability = row["probability"]
+    common: dict[str, Any] = {
+        "symbol": d.market,
+        "regime": Regime(int(row["regime"])).name,
+        "stress_probability_ppm": PPM if np.isnan(probability) else ppm_up(float(probability)),
+        "volatility_ppm": ppm_up(float(row["volatility"])),
+        "status": "fresh",
+        "reasons": reasons(d),
+        "close_out_bars": d.terms.close_out or config.margin.close_out,
+        "level_ppm": ppm_up(float(d.terms.level or config.margin.level)),
+        "previous_ppm": old.value_ppm if old else None,
+        "attribution": _attribution(d, value, old, previous),
+    }
+    ahead = production.effective_after(np.arange(1, d.path.shape[1] + 1))
+    times = [(pd.Timestamp(as_of) + a).to_pydatetime() for a in ahead]
+    if d.terms.role == "collateral":
+        return _collateral(production, d, common, times)
+    maintenance, initial = production.tiers(d)
+    plan = production.plan()
+    own = plan[(plan["market"] == d.market) & (plan["origin"] == d.table.index[-1])]
+    return PerpetualParameters(
+        **common,
+        margins=tuple(
+            TierParameters(notional_floor=f, initial_margin_ppm=i, maintenance_margin_ppm=m)
+            for f, i, m in zip(
+                config.margin.tiers, initial[-1].tolist(), maintenance[-1].tolist(), strict=True
+            )
+        ),
+        plan=tuple(
+            PlannedMargin(effective_from=t, initial_margin_ppm=i, maintenance_margin_ppm=m)
+            for t, i, m in zip(
+                times,
+                own["initial_margin_ppm"].tolist(),
+                own["maintenance_margin_ppm"].tolist(),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _collateral(
+    production: Production, d: Decisions, common: dict[str, Any], times: list[datetime]
+) -> CollateralParameters:
+    config = production.config
+    lend = lending(config, d)
+    now = lend(float(d.margin[-1]))
+    planned = [lend(float(x)) for x in d.path[-1]]
+    return CollateralParameters(
+        **common,
+        haircut=HaircutParameters(
+            haircut_ppm=now.haircut_ppm,
+            loan_to_value_ppm=now.loan_to_value_ppm,
+            liquidation_threshold_ppm=now.liquidation_threshold_ppm,
+            liquidation_penalty_ppm=now.liquidation_penalty_ppm,
+            debt=config.haircut.debt,
+            location=config.haircut.location,
+        ),
+        plan=tuple(
+            PlannedHaircut(
+                effective_from=t,
+                loan_to_value_ppm=p.loan_to_value_ppm,
+                liquidation_threshold_ppm=p.liquidation_threshold_ppm,
+            )
+            for t, p in zip(times, planned, strict=True)
+        ),
+    )
+
+
+def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
+    """Return the rule that turns a haircut of this market into its lending parameters."""
+    borrow = float(d.table["borrow"].iloc[-1])
+    terms = LoanTerms(config.haircut.penalty, config.haircut.slippage, config.haircut.interest)
+    return lambda haircut: haircut_schedule(haircut, borrow, terms=terms)
+
+
+def reasons(d: Decisions) -> tuple[str, ...]:
+    """Say in words what set the last published margin.
+
+    One sentence per side that matters: followed the forecast, raised to the floor, or held by a speed limit.
+    """
+    row = d.table.iloc[-1]
+    sides = ["long"] if d.terms.role == "collateral" else ["long", "short"]
+    out = []
+    for side in sides:
+        margin, target, floor = row[f"margin_{side}"], row[f"unlimited_{side}"], row[f"floor_{side}"]
+        goal = np.fmax(target, floor)
+        if margin > goal * 1.001:
+            why = "falls no faster than the speed limit allows"
+        elif margin < goal * 0.999:
+            why = "rises as fast as the speed limits allow"
+        elif floor > target:
+            why = "stands on the long-run floor"
+        else:
+            why = "follows the forecast tail"
+        out.append(f"{side}: {why} (forecast tail {target:.2%}, floor {floor:.2%}, published {margin:.2%})")
+    if row["regime"] == Regime.STRESS:
+        out.append(f"stress is expected with probability {row['probability']:.0%}")
+    return tuple(out)
+
+
+def _attribution(
+    d: Decisions, value: int, old: MarketParameters | None, previous: ParameterDocument | None
+) -> dict[str, int]:
+    side = "long" if d.terms.role == "collateral" else _larger(d.table.iloc[-1])
+    now = (float(d.table["volatility"].iloc[-1]), float(d.table[f"tail_{side}"].iloc[-1]))
+    if old is None or previous is None:
+        level = round(PPM * now[0] * now[1])
+        return {FIRST_TERM: level, TERMS[-1]: value - level}
+    then = d.table[d.table.index <= pd.Timestamp(previous.issued_at)]
+    last = then.iloc[-1] if len(then) else d.table.iloc[0]
+    return attribute(
+        (float(last["volatility"]), float(last[f"tail_{side}"])), now, published=(old.value_ppm, value)
+    )
+
+
+def _larger(row: pd.Series) -> str:
+    return "long" if row["margin_long"] >= row["margin_short"] else "short"

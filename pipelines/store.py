@@ -1,0 +1,67 @@
+"""Where a run puts its files, how they are digested, and how they are written so that none is ever torn."""
+
+import hashlib
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from calibrator.config import Config
+from calibrator.errors import PublishError
+from calibrator.publish.storage import write_atomically
+
+
+def run_folder(home: Path, as_of: datetime) -> Path:
+    """Return (and create) ``home/runs/<as-of>``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     run_folder(Path(home), datetime(2019, 1, 4, tzinfo=UTC)).name
+    '20190104T000000Z'
+    """
+    folder = home / "runs" / as_of.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PublishError(f"{folder}: cannot be created: {error.strerror}") from error
+    return folder
+
+
+def save(path: Path, content: bytes | str) -> Path:
+    """Write a file atomically (temporary file, sync, rename)."""
+    write_atomically(path, content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def save_json(path: Path, content: object) -> Path:
+    """Write a JSON file with sorted keys."""
+    return save(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def save_frame(path: Path, frame: pd.DataFrame) -> Path:
+    """Write a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return save(path, buffer.getvalue())
+
+
+def config_digest(config: Config) -> str:
+    """Digest a configuration; files count by name, because their content has a digest of its own.
+
+    Examples
+    --------
+    >>> config = Config.model_validate({"data": {"source": "embedded", "bar": "1d"}})
+    >>> len(config_digest(config))
+    64
+    """
+    spelled = config.model_dump(mode="json", by_alias=True)
+    for entry in spelled["data"]["bars"]:
+        entry["path"] = Path(entry["path"]).name
+    spelled["data"]["implied_volatility"] = [Path(p).name for p in spelled["data"]["implied_volatility"]]
+    spelled.pop("tracking")
+    text = json.dumps(spelled, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
