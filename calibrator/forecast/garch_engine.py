@@ -102,7 +102,8 @@ def cold(theta: Vector, hessian: Vector, problem: Problem, box: Vector) -> tuple
     best, least, status, steps = math.inf, math.inf, NOT_CONVERGED, 0
     for number in range(STARTS):
         point, curvature = starting_point(number, problem[1][0], problem[1][1]), np.zeros((SIZE, SIZE))
-        value, ended, used = minimise(point, curvature, problem, box, (theta, hessian, best))
+        known = (theta, hessian, best if status == CONVERGED else math.inf)
+        value, ended, used = minimise(point, curvature, problem, box, known)
         steps += used
         charged = value if ended == CONVERGED else value + ROUGHNESS * abs(value)
         if charged < least:
@@ -140,7 +141,7 @@ def fingerprint(*modules: ModuleType) -> int:
             code = getattr(getattr(value, "py_func", None), "__code__", None)
             if code is not None:
                 parts.append(f"{name} {code.co_code.hex()} {code.co_consts} {code.co_names}")
-            elif isinstance(value, int | float):
+            elif isinstance(value, int | float | tuple):
                 parts.append(f"{name} {value!r}")
     return int(hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12], 16)
 
