@@ -106,6 +106,7 @@ def shock_growth(
     z = (returns - parameters.mu) / np.sqrt(known)
     z = z[np.isfinite(z)]
     shock = parameters.alpha * (np.abs(z) - MEAN_ABS_NORMAL) + parameters.gamma * z
+    shock = np.clip(shock, -LOG_RANGE, LOG_RANGE)
     return tuple(float(np.log(np.mean(np.exp(parameters.beta**i * shock)))) for i in range(steps))
 
 
