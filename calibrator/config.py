@@ -166,7 +166,7 @@ class LimitsConfig(Section):
     """How fast a published margin may move (per decision; fractions of its own value)."""
 
     max_increase: float = Field(0.20, gt=0, description="largest increase in one decision")
-    max_decrease: Fraction = Field(0.03, description="largest decrease in one decision")
+    max_decrease: Fraction = Field(0.05, description="largest decrease in one decision")
     max_increase_5: float = Field(0.50, gt=0, description="largest increase over 5 decisions")
     max_increase_10: float = Field(0.70, gt=0, description="largest increase over 10 decisions")
     peak_to_trough: float = Field(2.0, gt=0, description="largest max / min - 1 over a rolling year")

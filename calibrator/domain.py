@@ -202,7 +202,7 @@ class ChangeLimits:
     """
 
     max_increase: float = 0.20
-    max_decrease: float = 0.03
+    max_decrease: float = 0.05
     max_increase_5: float = 0.50
     max_increase_10: float = 0.70
     peak_to_trough: float = 2.0

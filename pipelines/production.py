@@ -305,7 +305,8 @@ def _whole(forecasts: Forecasts, found: Losses, clock: Clock) -> NDArray[np.bool
     month = _wide(forecasts, forecasts.features["har_month"], found)
     day = _wide(forecasts, forecasts.features["realized_variance"], found)
     following = np.vstack([day[1:], np.ones((1, day.shape[1]))])
-    gap = np.append(np.diff(found.times), np.timedelta64(0)) > clock.cadence * clock.step
+    until_next = found.times[1:] - found.times[:-1]
+    gap = np.append(until_next > clock.cadence * clock.step, [False])
     late = gap[:, None] & (clock.calendar == "continuous")
     whole: NDArray[np.bool_] = np.isfinite(month) & np.isfinite(following) & ~late
     return whole

@@ -76,7 +76,7 @@ def limit(target: Array, floor: Array, *, limits: ChangeLimits, whole: Flags | N
     --------
     >>> target = np.array([0.10, 0.30, 0.30, 0.05])
     >>> limit(target, np.zeros(4), limits=ChangeLimits()).round(4).tolist()
-    [0.1, 0.12, 0.144, 0.1397]
+    [0.1, 0.12, 0.144, 0.1368]
     """
     out = np.full(len(target), np.nan)
     flags = np.ones(len(target), np.bool_) if whole is None else whole
