@@ -34,7 +34,7 @@ MAX_POOR: Final = 10
 GAIN: Final = 1e-6
 STALLED_GAIN: Final = 1e-3
 """Predicted gains in log-likelihood below which a run has converged: outright; when no step achieves it."""
-BASIN: Final = 2.0
+BASIN: Final = 6.0
 """Log-likelihood (and half the squared distance) within which two runs share an optimum."""
 
 
@@ -222,7 +222,7 @@ def line_search(
     theta, value, gradient = start
     y, model, work = problem
     trial, slope = np.empty(SIZE), np.empty(SIZE)
-    length = 1.0
+    length = 1.0 / max(1.0, abs(move[1]))  # ln omega moves by at most one
     for _ in range(MAX_HALVINGS):
         gain = 0.0
         for i in range(SIZE):
@@ -238,7 +238,7 @@ def line_search(
 
 @numba.njit(error_model="numpy")
 def in_basin(theta: Vector, value: float, known: tuple[Vector, Vector, float], n: int) -> bool:
-    """Return whether a point lies above a known optimum and within a standard error or so of it."""
+    """Return whether a point lies above a known optimum and within a few standard errors of it."""
     optimum, hessian, least = known
     if not least <= value <= least + BASIN / n:
         return False
