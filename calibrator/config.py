@@ -115,8 +115,8 @@ class ForecastConfig(Section):
     proxy: Literal["squared", "range"] = Field(
         "squared", description="variance of a bar: squared log return, or range-based (needs open, high, low)"
     )
-    har_window: Bars = Field(1000, ge=200, description="decisions in the rolling HAR regression")
-    garch_window: Bars = Field(1000, ge=250, description="decisions in a GARCH estimation")
+    har_window: int = Field(1000, ge=200, le=100_000, description="decisions in the rolling HAR regression")
+    garch_window: int = Field(1000, ge=250, le=100_000, description="decisions in a GARCH estimation")
     garch_refit: Bars = Field(60, description="decisions between GARCH estimations")
     learner_refit: Bars = Field(60, description="decisions between refits of the learned forecaster")
     learner_seeds: int = Field(2, ge=1, le=20, description="boosted ensembles averaged")
