@@ -215,7 +215,7 @@ def test_show_says_everything(place: Path, run: Run, source: str) -> None:
         "1,000,000",
         "11.00%",
         "5.60%",
-        "01-02 00:00 12.00%/6.00%",
+        "01-02 00:00 6.00%",
         "and 2 more",
         "+50 bps: volatility +49, tail +1",
         "[bold]ETH/USDC @ mainnet",

@@ -163,6 +163,10 @@ def show_document(document: ParameterDocument, *, checked: str, now: datetime) -
         console.print(_perpetuals(perpetuals))
     if collaterals:
         console.print(_collaterals(collaterals))
+    for market in document.markets:
+        console.print(
+            Text(f"{_title(market)}: ", style="bold").append_text(_why(market)).append_text(_plan(market))
+        )
 
 
 def show_changes(old: ParameterDocument, new: ParameterDocument) -> None:
@@ -195,9 +199,7 @@ def show_changes(old: ParameterDocument, new: ParameterDocument) -> None:
 
 
 def _perpetuals(markets: list[PerpetualParameters]) -> Table:
-    table = _table(
-        "Perpetuals", ["Market", "Regime"], ["From notional", "Initial", "Maintenance"], ["Plan", "Why"]
-    )
+    table = _table("Perpetuals", ["Market", "Regime"], ["From notional", "Initial", "Maintenance"], [])
     for market in markets:
         rows = zip(
             *((f"{t.notional_floor:,}", percent(t.initial_margin_ppm), percent(t.maintenance_margin_ppm))
@@ -208,15 +210,13 @@ def _perpetuals(markets: list[PerpetualParameters]) -> Table:
             Text(_title(market)),
             _regime(market),
             *("\n".join(column) for column in rows),
-            _plan(market),
-            _why(market),
         )
     return table
 
 
 def _collaterals(markets: list[CollateralParameters]) -> Table:
     numbers = ["Haircut", "Loan-to-value", "Threshold", "Penalty"]
-    table = _table("Collaterals", ["Market", "Regime"], numbers, ["Plan", "Why"])
+    table = _table("Collaterals", ["Market", "Regime"], numbers, [])
     for market in markets:
         haircut = market.haircut
         table.add_row(
@@ -226,8 +226,6 @@ def _collaterals(markets: list[CollateralParameters]) -> Table:
             percent(haircut.loan_to_value_ppm),
             percent(haircut.liquidation_threshold_ppm),
             percent(haircut.liquidation_penalty_ppm),
-            _plan(market),
-            _why(market),
         )
     return table
 
@@ -244,21 +242,22 @@ def _regime(market: MarketParameters) -> Text:
 
 
 def _plan(market: MarketParameters) -> Text:
+    """Say what is planned: maintenance margin of the first tier, or the liquidation threshold."""
     lines = [
         f"{change.effective_from:%m-%d %H:%M} "
-        + (
-            f"{percent(change.initial_margin_ppm)}/{percent(change.maintenance_margin_ppm)}"
+        + percent(
+            change.maintenance_margin_ppm
             if isinstance(change, PlannedMargin)
-            else f"{percent(change.loan_to_value_ppm)}/{percent(change.liquidation_threshold_ppm)}"
+            else change.liquidation_threshold_ppm
         )
         for change in market.plan
     ]
     more = [f"and {len(lines) - PLAN_LINES} more"] if len(lines) > PLAN_LINES else []
-    return Text("\n".join(lines[:PLAN_LINES] + more) or "-")
+    return Text("\n  plan: " + ", ".join(lines[:PLAN_LINES] + more)) if lines else Text()
 
 
 def _why(market: MarketParameters) -> Text:
-    """Say held and why, then the change and its largest terms, in basis points."""
+    """Say whether it is held, the reasons, then the change and its largest terms in basis points."""
     change = market.value_ppm - (market.previous_ppm or 0)
     terms = sorted(
         ((term, value) for term, value in market.attribution.items() if value), key=lambda t: -abs(t[1])
@@ -266,10 +265,9 @@ def _why(market: MarketParameters) -> Text:
     explained = ", ".join(f"{term} {basis_points(value)}" for term, value in terms[:PLAN_LINES])
     what = "new" if market.previous_ppm is None else f"{basis_points(change)} bps"
     text = Text("HELD ", style="bold yellow") if market.status == "held" else Text()
-    text.append("; ".join(market.reasons), style="yellow")
-    if text.plain:
-        text.append("\n")
-    return text.append(f"{what}: {explained}" if explained else what)
+    for reason in market.reasons:
+        text.append(f"\n  {reason}")
+    return text.append(f"\n  {what}: {explained}" if explained else f"\n  {what}")
 
 
 def _table(title: str, left: list[str], right: list[str], last: list[str]) -> Table:

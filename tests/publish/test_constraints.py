@@ -22,7 +22,7 @@ from calibrator.publish.document import (
 
 T = TypeVar("T")
 Make = Callable[..., T]
-LIMITS = ChangeLimits()
+LIMITS = ChangeLimits(max_decrease=0.03)
 
 
 @pytest.fixture
