@@ -28,7 +28,7 @@ CONVERGED, NOT_CONVERGED = 0, 1
 Problem: TypeAlias = tuple[Vector, Model, Vector]
 LIMITS: Final = ((0, 200), (0, 200), (3, 40))
 """First steps that recompute the information, and the cap of steps; BFGS alone is cheaper but for EGARCH."""
-MAX_HALVINGS: Final = 15
+MAX_TRIALS: Final = 15
 MAX_POOR: Final = 10
 """Steps that achieve less than a tenth of their prediction before a run gives up: the likelihood is rough."""
 GAIN: Final = 1e-6
@@ -218,12 +218,12 @@ def update_hessian(hessian: Vector, step: Vector, change: Vector) -> None:
 def line_search(
     start: tuple[Vector, float, Vector], move: Vector, box: Vector, problem: Problem
 ) -> tuple[Vector, float, Vector]:
-    """Halve a projected step until it decreases the objective enough; give up after MAX_HALVINGS."""
+    """Shorten a projected step until it decreases the objective enough; give up after MAX_TRIALS."""
     theta, value, gradient = start
     y, model, work = problem
     trial, slope = np.empty(SIZE), np.empty(SIZE)
     length = 1.0 / max(1.0, abs(move[1]))  # ln omega moves by at most one
-    for _ in range(MAX_HALVINGS):
+    for _ in range(MAX_TRIALS):
         gain = 0.0
         for i in range(SIZE):
             trial[i] = min(max(theta[i] + length * move[i], box[0, i]), box[1, i])
