@@ -233,11 +233,24 @@ def _variance_features(grid: Grid, variance: Array, clock: Clock) -> dict[str, A
         out[f"downside_{n}"] = _share(rolling_sum(falling, n), rolling_sum(variance, n))
     for n in {day, day * STEPS_SHORT} - {1}:
         out[f"jump_{n}"] = _share(pd.Series(variance).rolling(n).max().to_numpy(), rolling_sum(variance, n))
+    out |= _strong_features(grid, out, day)
     change = (daily - _lag(daily, day)) ** 2
     out["variance_of_variance"] = np.sqrt(rolling_sum(change, day * STEPS_LONG) / (day * STEPS_LONG))
     if day * clock.step == pd.Timedelta("1D") and clock.calendar == "continuous":
         weeks = np.stack([_lag(daily, day * (7 * k - 1)) for k in range(1, 9)])
         out["weekday_variance"] = weeks.mean(axis=0)
+    return out
+
+
+def _strong_features(grid: Grid, known: dict[str, Array], day: int) -> dict[str, Array]:
+    month, week = known["har_month"], day * STEPS_SHORT
+    out = {"quarter": (month + _lag(month, day * STEPS_LONG) + _lag(month, 2 * day * STEPS_LONG)) / 3}
+    out["semivariance"] = known[f"downside_{week}"]
+    for name, n in (("day", day), ("week", week)):
+        fall = np.minimum(_change(np.log(grid.close), n), 0.0)
+        out[f"leverage_{name}"] = fall / np.exp(month / 2) / np.sqrt(n / day)
+        ranged = known[f"range_{n}"]  # at its floor where the source has closes only: missing, not small
+        out[f"parkinson_{name}"] = np.where(ranged > np.log(SMALLEST_VARIANCE), ranged, np.nan)
     return out
 
 

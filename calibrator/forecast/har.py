@@ -1,15 +1,19 @@
 """Log-HAR: the heterogeneous autoregression that every other forecaster has to beat."""
 
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrator.forecast.base import VarianceForecaster
+
 Array = NDArray[np.float64]
 PLAIN: Final = ("har_day", "har_week", "har_month")
-STRONG: Final = (*PLAIN, "negative_return", "downside", "range", "har_quarter", "implied")
+STRONG: Final = (*PLAIN, "quarter", "leverage_day", "leverage_week", "semivariance")
+RANGE: Final = ("parkinson_day", "parkinson_week")
+IMPLIED: Final = ("implied",)
 RIDGE: Final = 1e-9
 
 
@@ -30,6 +34,8 @@ class Har:
         Regressors among the feature columns.
     name : str
         How the model is called in the forecasts.
+    fallback : VarianceForecaster, optional
+        Forecasts the rows that this regression cannot: a regressor or enough history is missing.
 
     References
     ----------
@@ -53,6 +59,7 @@ class Har:
         least: int = 200,
         columns: Sequence[str] = PLAIN,
         name: str = "har",
+        fallback: VarianceForecaster | None = None,
     ) -> None:
         if steps < 1 or window < least:
             raise ValueError(f"steps must be >= 1 and window >= least, were {steps}, {window}, {least}")
@@ -61,6 +68,7 @@ class Har:
         self.window = window
         self.least = least
         self.columns = list(columns)
+        self.fallback = fallback
 
     def fit(self, history: pd.DataFrame, target: pd.Series) -> Self:  # noqa: ARG002 - see forecast
         """Return itself: each row's regression uses the trailing variances known at that row."""
@@ -80,7 +88,42 @@ class Har:
                 regressors, future, lag=self.steps, window=self.window, least=self.least
             )
             out[rows] = np.exp(log_mean)
-        return pd.Series(out, history.index)
+        own = pd.Series(out, history.index)
+        return own if self.fallback is None else own.fillna(self.fallback.forecast(history))
+
+
+def strong_har(*, steps: int, window: int = 1000, least: int = 200) -> Har:
+    """Log-HAR with everything that bars and options tell, each row with the most regressors it has.
+
+    Adds to :data:`PLAIN` the log variance of the quarter, the negative return over day and week in units of
+    the month's volatility (leverage), the downside share of the week's variance (semivariance); where the
+    source has ranges the Parkinson variance of day and week, and the implied variance where there is one.
+
+    Parameters
+    ----------
+    steps, window, least : int
+        As in :class:`Har`; a regressor counts as soon as ``least`` rows have it.
+
+    References
+    ----------
+    Corsi, F. and Reno, R. (2012). Discrete-time volatility forecasting with persistent leverage effect.
+    Journal of Business & Economic Statistics 30. Patton, A. and Sheppard, K. (2015). Good volatility, bad
+    volatility. Review of Economics and Statistics 97.
+
+    Examples
+    --------
+    >>> model, names = strong_har(steps=1), []
+    >>> while isinstance(model, Har):
+    ...     names, model = [*names, len(model.columns)], model.fallback
+    >>> names
+    [10, 9, 7, 3]
+    """
+    model: Har | None = None
+    for columns in (PLAIN, STRONG, (*STRONG, *RANGE), (*STRONG, *RANGE, *IMPLIED)):
+        model = Har(
+            steps=steps, window=window, least=least, columns=columns, name="har_strong", fallback=model
+        )
+    return cast("Har", model)
 
 
 def rolling_regression(regressors: Array, future: Array, *, lag: int, window: int, least: int) -> Array:
