@@ -8,11 +8,13 @@ refusing, disk full) becomes one sentence in :attr:`Run.problem` and a warning i
 import logging
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -36,6 +38,7 @@ ENVIRONMENT: Final = {
 PARAMETERS_PER_CALL: Final = 100
 METRICS_PER_CALL: Final = 1000
 LONGEST_PARAMETER: Final = 500
+NOT_IN_A_NAME: Final = re.compile(r"[^\w\-. /]")
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -88,8 +91,12 @@ class Run:
         self._put(call)
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Log finite numbers at a step; missing and infinite ones are left out."""
-        items = [(key, float(value)) for key, value in metrics.items() if abs(float(value)) < float("inf")]
+        """Log finite numbers at a step; missing and infinite ones are left out.
+
+        Characters of a name that MLflow refuses become underscores.
+        """
+        named = {NOT_IN_A_NAME.sub("_", key): float(value) for key, value in metrics.items()}
+        items = [(key, value) for key, value in named.items() if isfinite(value)]
 
         def call(client: Any, run_id: str) -> None:
             from mlflow.entities import Metric  # noqa: PLC0415 - MLflow is imported only when it is used

@@ -1,0 +1,80 @@
+"""One self-contained HTML page: no request leaves it, no script runs in it, equal runs give equal bytes."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from pipelines.report import tables
+from pipelines.report.canvas import Drawing, slug
+from pipelines.report.figures import draw
+from pipelines.report.review import Review
+from pipelines.report.words import percent
+
+__all__ = ["Review", "build_report"]
+TEMPLATE: Final = "template.html.j2"
+
+
+def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None) -> str:
+    """Write the report of one run.
+
+    Parameters
+    ----------
+    review : Review
+    drawings : tuple of Drawing, optional
+        From :func:`~pipelines.report.figures.draw`, when they were drawn already.
+
+    Returns
+    -------
+    str
+        A complete HTML document.
+    """
+    made = draw(review) if drawings is None else drawings
+    figures = {d.name: d for d in made}
+    page = _template().render(
+        review=review,
+        document=review.document,
+        figure=lambda name: _figure(figures[name]),
+        detailed=[(m, slug(m)) for m in review.detailed()],
+        names=list(figures),
+        tables=tables,
+        verdict=review.section("verdict"),
+        pooled=_pooled(review),
+        rejections=review.section("coverage").get("rejections", {}),
+        population=review.section("replay").get("population"),
+    )
+    # A number and its unit stay on one line.
+    return page.replace(" %", "\u00a0%")
+
+
+def _figure(drawing: Drawing) -> dict[str, Any]:
+    # The SVG is made here, from numbers and escaped names; it is the only text that is not escaped again.
+    return {"title": drawing.title, "svg": Markup(drawing.svg())}  # noqa: S704
+
+
+def _pooled(review: Review) -> list[str]:
+    rows = review.section("coverage").get("pooled", [])
+    return [
+        f"{r['breaches']:,} of {r['observations']:,} losses were larger than the margin: "
+        f"{percent(r['coverage'])} covered at {percent(r['level'], 1)} asked"
+        + (
+            f", {percent(r['coverage_high_variance'])} after days of high variance"
+            if r.get("coverage_high_variance") is not None
+            else ""
+        )
+        for r in rows
+    ]
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE)
