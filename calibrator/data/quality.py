@@ -184,7 +184,8 @@ def _refuse_off_grid(history: History, data: DataConfig) -> None:
 def _refuse_constant(history: History, data: DataConfig) -> None:
     if len(history.time) >= min(data.min_bars, 2) and history.high.max() == history.low.min():
         raise DataError(
-            f"market {history.market!r}: price is {history.close[0]:g} in all {len(history.time)} bars"
+            f"market {history.market!r}: price is constant, {history.close[0]:g} "
+            f"in all {len(history.time)} bars"
         )
 
 

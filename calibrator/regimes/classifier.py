@@ -53,9 +53,9 @@ def stress_design(
         Rows with a threshold only; ``gap_<expert>`` is the log ratio of a forecast to the threshold,
         ``all_`` columns are means over the markets of the same time.
     """
-    log_threshold = np.log(threshold)
-    gaps = {f"gap_{name}": np.log(forecasts[name]) - log_threshold for name in forecasts.columns}
-    own = pd.DataFrame(gaps | {"gap_now": np.log(trailing_variance) - log_threshold})[threshold.notna()]
+    variances = forecasts.assign(now=trailing_variance).where(threshold > 0)
+    ratio = variances.div(threshold, axis=0).clip(lower=SMALLEST)
+    own = np.log(ratio).add_prefix("gap_")[threshold.notna()]
     time = design.loc[own.index, "time"]
     wide = own.groupby(time, sort=False).transform("mean").add_prefix("all_")
     stressed = (own["gap_now"] > 0).groupby(time, sort=False).transform("mean").rename("all_stressed")

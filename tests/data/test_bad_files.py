@@ -249,7 +249,7 @@ BAD: dict[str, tuple[Build, type[CalibratorError], str]] = {
         _parquet(_put(9, time=GOOD["time"][9] + pd.Timedelta("1s"))),
         DataError, r"the 1h grid, .* \(1 such bars\)"
     ),
-    "constant price": (_parquet(_constant), DataError, "'ETH': price is 7 in all 60 bars"),
+    "constant price": (_parquet(_constant), DataError, "'ETH': price is constant, 7 in all 60 bars"),
     "gap": (_parquet(_gap, on_gap="refuse"), DataError, "'BTC': about 80 bars are missing after"),
     "restart": (_parquet(_restart), DataError, "must be one asset; 'ETH' stops at .* and restarts at"),
     "only restarts": (
