@@ -102,11 +102,25 @@ class Drawing:
         return out.getvalue()
 
 
-def plot(height: float = 3.3, *, top: float = 0.98, bottom: float = 0.42) -> tuple[Figure, Axes]:
-    """Return an empty figure as wide as the page, with room for event labels above the axes (inches)."""
+def plot(
+    height: float = 1.9, *, events: Sequence[StressEvent] = (), bottom: float = 0.42
+) -> tuple[Figure, Axes]:
+    """Return empty axes as wide as the page.
+
+    Parameters
+    ----------
+    height : float
+        Of the axes, inches.
+    events : sequence of StressEvent
+        To be named above the axes: they get the room that the longest name needs.
+    bottom : float
+        Room below the axes, inches.
+    """
+    top = 0.38 + 0.027 * max(len(e.name) for e in events) if events else 0.16
+    whole = bottom + height + top
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(9.8, height), dpi=100)
-        axes = figure.add_axes((0.075, bottom / height, 0.875, 1 - (bottom + top) / height))
+        figure = Figure(figsize=(9.8, whole), dpi=100)
+        axes = figure.add_axes((0.075, bottom / whole, 0.875, height / whole))
     return figure, axes
 
 
@@ -135,7 +149,8 @@ def shade_events(
         start = max(float(date2num(np.datetime64(event.start))), low)
         end = min(float(date2num(np.datetime64(event.end))) + 1, high)
         width = max(end - start, 0.002 * span)
-        axes.axvspan(start, start + width, color=SHADE, linewidth=0, zorder=3 if above else 0.5)
+        style = {"zorder": 3, "alpha": 0.65} if above else {"zorder": 0.5}
+        axes.axvspan(start, start + width, color=SHADE, linewidth=0, **style)
         if not named:
             continue
         middle = (start + width / 2 - low) / span

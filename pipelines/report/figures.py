@@ -83,7 +83,7 @@ def _volatility(review: Review, market: str) -> Drawing:
     times = clock(rows.loc[use, "time"])
     forecast = np.sqrt(forecasts.experts.loc[use, PUBLISHED].to_numpy(float))
     realized = np.sqrt(forecasts.targets.loc[use, "future_variance"].to_numpy(float))
-    figure, axes = plot()
+    figure, axes = plot(events=review.events(market))
     sticks(axes, *peaks(times, realized), "realized afterwards")
     axes.plot(*thin(times, forecast), color=BLUE, linewidth=1.1, label="forecast at the decision")
     _finish(axes, f"% over {review.production.clock.horizon} bars", "upper left")
@@ -106,7 +106,7 @@ def _margin(review: Review, market: str, side: str) -> Drawing:
     times, loss = clock(rows["origin"]), rows["loss"].to_numpy(float)
     margin, unlimited = rows["margin"].to_numpy(float), rows["margin_unlimited"].to_numpy(float)
     breach = loss > margin
-    figure, axes = plot()
+    figure, axes = plot(events=review.events(market))
     sticks(axes, *peaks(times, loss), "loss over the close-out")
     axes.plot(*thin(times, unlimited), color=ORANGE, linewidth=0.5, label="margin before floor and limits")
     axes.plot(*thin(times, margin), color=BLUE, linewidth=1.3, label="published margin")
@@ -136,7 +136,8 @@ def _stress(review: Review, market: str) -> Drawing:
     rows = states[(states["market"] == market) & states["time"].between(first, last)].sort_values("time")
     times = clock(rows["time"])
     probability = rows["stress_probability"].to_numpy(float)
-    figure, axes = plot(2.7)
+    names = review.markets if market == ALL else [market]
+    figure, axes = plot(1.3, events=review.events(*names))
     axes.plot(*thin(times, probability), color=INK, linewidth=0.8)
     thresholds = review.production.config.regime
     for state, level in (("ELEVATED", thresholds.elevated[0]), ("STRESS", thresholds.stress[0])):
@@ -149,11 +150,11 @@ def _stress(review: Review, market: str) -> Drawing:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
     axes.set_ylabel("probability of stress")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    names = review.markets if market == ALL else [market]
     _frame(review, axes, *names)
     label = "All markets (mean)" if market == ALL else market
     share = {s.name: float(np.mean(rows["regime"] == int(s))) if len(rows) else 0.0 for s in Regime}
-    spent = ", ".join(f"{percent(v, 0)} {k}" for k, v in share.items())
+    colours = {"CALM": "grey", "ELEVATED": "amber", "STRESS": "red"}
+    spent = ", ".join(f"{percent(v, 0)} {k} ({colours[k]})" for k, v in share.items())
     title = f"{label}: probability of stress, and the regime (band): {spent}"
     return Drawing(
         "stress-all" if market == ALL else f"stress-{slug(market)}",
@@ -183,7 +184,7 @@ def _plan(review: Review, made: Decisions) -> Drawing:
     target = recent[[f"unlimited_{s}" for s in sides]].max(axis=1).to_numpy(float)
     first, last = recent.index[0], pd.Timestamp(ahead[-1], tz="UTC")
     events = events_between(first.date(), last.date(), [made.market])
-    figure, axes = plot(3.2) if events else plot(2.5, top=0.16)
+    figure, axes = plot(events=events)
     axes.step(times, target, where="post", color=ORANGE, linewidth=0.7, label="before floor and limits")
     axes.step(times, margin, where="post", color=BLUE, linewidth=1.5, label="published")
     path = np.append(margin[-1], made.path[-1])
@@ -215,7 +216,7 @@ def _weights(review: Review) -> Drawing:
     own = weights[(weights.index >= first) & (weights.index <= last)]
     every = max(1, len(own) // 400)
     mean = own.rolling(every, min_periods=1).mean().iloc[::every]
-    figure, axes = plot(3.4, bottom=0.62)
+    figure, axes = plot(1.8, events=review.events(*review.markets), bottom=0.62)
     colours = [WEIGHTS[i % len(WEIGHTS)] for i in range(mean.shape[1])]
     axes.stackplot(
         clock(mean.index), mean.to_numpy(float).T, labels=list(mean.columns), colors=colours, alpha=0.8

@@ -263,12 +263,15 @@ def events(review: Review) -> Table:
         kind = "expected miss" if event.expected_miss else ""
         rows.append([_period(event), event.name, event.what, kind, *_losses(review, event)])
         classes.append("miss" if event.expected_miss else "")
-    head = ("when", "event", "what happened", "", "decisions", "breaches", "worst loss / margin", "where")
+    head = ("when", "event", "what happened", "kind", "decisions", "breaches", "worst loss / margin", "where")
     return Table(head, rows, classes, text=4)
 
 
 def _losses(review: Review, event: StressEvent) -> list[str]:
-    """Count the decisions whose close-out touches the event, on the markets that it concerns."""
+    """Count the decisions whose close-out touches the event, on the markets that it concerns.
+
+    The close-out is counted on the clock: sessions skipped in between are not added.
+    """
     concerned = [m for m in review.markets if event in review.events(m)]
     margins = review.backtest.margins
     first, last = (pd.Timestamp(d, tz="UTC") for d in (event.start, event.end))

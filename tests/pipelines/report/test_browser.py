@@ -52,7 +52,7 @@ def share(pixels: NDArray[np.int64], colour: str) -> float:
 
 
 def test_a_person_sees_the_page(browse: Open, tmp_path: Path) -> None:
-    pixels = picture(browse, tmp_path / "light.png", "--window-size=1240,12000")
+    pixels = picture(browse, tmp_path / "light.png", "--window-size=1240,7000")
     assert share(pixels, "#ffffff") > 0.5
     for what, colour, least in (
         ("margins and forecasts", "#1f5fbf", 2e-4),
@@ -68,7 +68,7 @@ def test_a_person_sees_the_page(browse: Open, tmp_path: Path) -> None:
 
 
 def test_it_can_be_read_in_the_dark(browse: Open, tmp_path: Path) -> None:
-    pixels = picture(browse, tmp_path / "dark.png", "--window-size=1240,12000", "--force-dark-mode")
+    pixels = picture(browse, tmp_path / "dark.png", "--window-size=1240,7000", "--force-dark-mode")
     assert share(pixels, "#14181d") > 0.5
     assert share(pixels, "#ffffff") < 1e-3
     assert share(pixels, "#6aa5f5") > 2e-4
