@@ -105,7 +105,7 @@ def run(
     seed : int
         Of the windows and of the simulated series.
     clock : callable
-        Seconds; a table without measured times is a deterministic function of the rest.
+        Seconds; the engine's counts do not depend on it (arch's vary a little from run to run: SLSQP).
 
     Returns
     -------

@@ -18,8 +18,11 @@ def tables() -> list[pd.DataFrame]:
     ]
 
 
-def test_the_table_is_deterministic_given_the_clock(tables: list[pd.DataFrame]) -> None:
-    pd.testing.assert_frame_equal(tables[0], tables[1])
+def test_the_engines_part_is_deterministic_given_the_clock(tables: list[pd.DataFrame]) -> None:
+    own = ["model", "windows", "engine_ms", "not_converged", "refits", "refit_ms", "refit_not_converged"]
+    pd.testing.assert_frame_equal(tables[0][own], tables[1][own], check_exact=True)
+    gap = (tables[0]["below_arch"] - tables[1]["below_arch"]).abs()
+    assert gap.max() <= 0.05  # SLSQP inside arch does not always stop at the same bit
 
 
 def test_every_model_is_there_and_no_likelihood_is_missing(tables: list[pd.DataFrame]) -> None:
