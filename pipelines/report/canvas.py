@@ -125,11 +125,12 @@ def plot(
 
 
 def time_axis(axes: Axes, first: pd.Timestamp, last: pd.Timestamp) -> None:
-    """Label the time axis from ``first`` to ``last``."""
+    """Label the time axis from ``first`` to ``last``, at least a day."""
     locator = AutoDateLocator(minticks=5, maxticks=14)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.set_xlim(*date2num(clock(pd.DatetimeIndex([first, last]))))
+    low, high = date2num(clock(pd.DatetimeIndex([first, last])))
+    axes.set_xlim(low, max(high, low + 1))
 
 
 def clock(times: pd.Series | pd.DatetimeIndex) -> NDArray[np.datetime64]:

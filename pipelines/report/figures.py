@@ -88,15 +88,17 @@ def _volatility(review: Review, market: str) -> Drawing:
     axes.plot(*thin(times, forecast), color=BLUE, linewidth=1.1, label="forecast at the decision")
     _finish(axes, f"% over {review.production.clock.horizon} bars", "upper left")
     _frame(review, axes, market)
-    ratio = float(
-        np.nanmean(realized**2) / np.nanmean(np.where(np.isfinite(realized), forecast, np.nan) ** 2)
-    )
+    known = np.isfinite(realized) & np.isfinite(forecast)
     title = f"{market}: forecast volatility (line) against what followed (bars)"
     alt = (
         f"Volatility of {market} over the next {review.production.clock.horizon} bars from "
-        f"{first:%Y-%m-%d} to {last:%Y-%m-%d}. Realized variance averaged {ratio:.2f} times "
-        f"the forecast; the largest realized volatility was {percent(float(np.nanmax(realized)), 1)}."
+        f"{first:%Y-%m-%d} to {last:%Y-%m-%d}."
     )
+    if known.any():
+        ratio = float((realized[known] ** 2).mean() / (forecast[known] ** 2).mean())
+        worst = percent(float(realized[known].max()), 1)
+        alt += f" Realized variance averaged {ratio:.2f} times the forecast; the largest realized volatility"
+        alt += f" was {worst}."
     return Drawing(f"volatility-{slug(market)}", title, alt, figure)
 
 
@@ -194,7 +196,7 @@ def _plan(review: Review, made: Decisions) -> Drawing:
     axes.plot(ahead, made.path[-1], "o", color=BLUE, markersize=3.5, label="planned")
     word = "haircut" if made.terms.role == "collateral" else "maintenance margin"
     _finish(axes, f"{word}, %", "best")
-    time_axis(axes, first, last + (recent.index[-1] - recent.index[-2]))
+    time_axis(axes, first, last + review.production.clock.step)
     shade_events(axes, events)
     change = path[-1] - path[0]
     direction = "stays where it is" if abs(change) < 5e-5 else "rises" if change > 0 else "falls"

@@ -221,3 +221,22 @@ def test_a_market_that_is_held_over_is_shown_without_decisions(review: Review) -
     assert row[4:6] == ["-", "-"]
     assert row[-1] == "held"
     assert tables.plan(replace(review, document=document)).rows[0][2:] == ["-"] * 5
+
+
+@pytest.mark.parametrize("origins", [1, 2, 40])
+def test_a_short_backtest_has_a_page_too(review: Review, origins: int) -> None:
+    last = np.sort(review.backtest.margins["origin"].unique())[-origins]
+    margins = review.backtest.margins[review.backtest.margins["origin"] >= last]
+    made = {
+        m: replace(d, table=d.table.iloc[-origins:], path=d.path[-origins:])
+        for m, d in review.production.decisions.items()
+    }
+    short = replace(
+        review,
+        production=replace(review.production, decisions=made),
+        backtest=replace(review.backtest, margins=margins, replays=None, population=None, summary={}),
+        findings=review.findings.iloc[:0],
+    )
+    page = Page(build_report(short))
+    assert [i for i in page.ids() if i in SECTIONS] == SECTIONS
+    assert "The data gate found nothing to report." in " ".join(page.text)
