@@ -128,7 +128,7 @@ def _learned(
     rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: _Fitted, progress: Progress
 ) -> pd.DataFrame:
     settings = config.forecast
-    phases = rows["phase"].nunique()
+    phases = max(1, rows["phase"].nunique())
     makers: dict[str, Callable[[], VarianceForecaster]] = {
         "pooled": lambda: Pooled(steps=settings.steps),
         "lightgbm": lambda: Boosted(

@@ -15,17 +15,19 @@ ROOM = 2.0
 
 @numba.njit(cache=True)
 def _bounds(whole: Flags, out: Array, t: int) -> tuple[float, float, float, float, float]:
-    """Last margin of a whole decision before ``t``; lows of a week, a fortnight, a year; high of a year."""
+    """Lower of the last and the last whole margin before ``t``; lows of 5, 10, a year; high of a year."""
     last, low5, low10, low_year, high_year = np.inf, np.inf, np.inf, np.inf, out[t - 1]
     seen, k = 0, t - 1
     while k >= 0 and seen < YEAR:
         value = out[k]
-        if whole[k] and not np.isnan(value):
-            last = value if seen == 0 else last
-            low5 = min(low5, value) if seen < WEEK else low5
-            low10 = min(low10, value) if seen < FORTNIGHT else low10
+        if not np.isnan(value):
+            # A row counts by its place among the rows, and among the whole decisions if it is one.
+            place = min(t - k, seen + 1) if whole[k] else t - k
+            last = min(last, value) if place <= 1 else last
+            low5 = min(low5, value) if place <= WEEK else low5
+            low10 = min(low10, value) if place <= FORTNIGHT else low10
             low_year, high_year = min(low_year, value), max(high_year, value)
-            seen += 1
+            seen += whole[k]
         k -= 1
     return last, low5, low10, low_year, high_year
 
@@ -65,7 +67,8 @@ def limit(target: Array, floor: Array, *, limits: ChangeLimits, whole: Flags | N
     whole : numpy.ndarray of bool, shape (decisions,), optional
         Decisions whose input, and the bars until the next decision, are complete; the others do not count as
         decisions, so that after a gap the margin moves by one decision's limit until the input is whole
-        again. Entry ``k`` is used from decision ``k + 1`` on. Default: all.
+        again; every limit holds from row to row as well. Entry ``k`` is used from decision ``k + 1`` on.
+        Default: all.
 
     Returns
     -------
