@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from calibrator.config import Config, TrackingConfig
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 4.0
 """Seconds that a finished job waits for what is not logged yet."""
 CREATION: Final = 20.0
 """Seconds allowed for creating a new SQLite file: work of this machine, not a server's silence."""

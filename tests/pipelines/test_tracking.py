@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from calibrator.config import Config, TrackingConfig
-from pipelines.tracking import PATIENCE, flat_parameters, tracked_run
+from pipelines.tracking import flat_parameters, tracked_run
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None, reason="mlflow is not installed (extra `pipelines`)"
@@ -130,7 +130,7 @@ def test_a_server_that_is_down_costs_no_time(tmp_path: Path, caplog: pytest.LogC
         pass
     problem, seconds = track_against(port, tmp_path)
     assert f"http://127.0.0.1:{port} failed" in problem
-    assert seconds < PATIENCE + 0.5
+    assert seconds < 5.0
     assert problem in caplog.messages
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -139,7 +139,7 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
     with listener() as port:
         problem, seconds = track_against(port, tmp_path)
     assert problem.startswith("tracking: ")
-    assert seconds < PATIENCE + 0.5
+    assert seconds < 5.0
 
 
 def test_a_home_that_cannot_be_written_is_a_problem_not_an_error(tmp_path: Path) -> None:
