@@ -14,7 +14,7 @@ from calibrator.forecast.combination import combine
 from calibrator.forecast.design import design
 from calibrator.forecast.ewma import Ewma
 from calibrator.forecast.garch import Garch, GarchState
-from calibrator.forecast.har import Har
+from calibrator.forecast.har import Har, strong_har
 from calibrator.forecast.lgbm import Boosted
 from calibrator.forecast.pooled import Pooled
 
@@ -41,6 +41,7 @@ class Case:
 CASES = {
     "ewma": Case(lambda: lambda: Ewma(decay=0.94, scale=1.0)),
     "har": Case(lambda: lambda: Har(steps=1, window=250)),
+    "har_strong": Case(lambda: lambda: strong_har(steps=1, window=250)),
     "garch": Case(lambda: garch("garch", "normal")),
     "gjr_t": Case(lambda: garch("gjr", "t")),
     "pooled": Case(lambda: lambda: Pooled(steps=1, penalty=100.0), learned=True),
