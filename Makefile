@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MPLBACKEND := Agg
 
-.PHONY: help install run test lock clean
+.PHONY: help install run test review lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,9 @@ test: .venv/development ## everything that must hold: format, lint, types, impor
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(PY) -m pytest -n 2 --dist worksteal
+
+review: install ## MLflow with the runs of ./home on loopback
+	.venv/bin/mlflow ui --backend-store-uri sqlite:///home/mlflow.db --host 127.0.0.1 --port 5000
 
 lock: .venv/development ## resolve the requirements again (needs the registry)
 	.venv/bin/pip install --quiet uv

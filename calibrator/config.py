@@ -4,6 +4,7 @@ Unknown keys are refused, relative paths resolve against the YAML file, and ever
 bars of markets that trade around the clock. ``bars`` below always means bars of ``data.bar``.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -318,13 +319,15 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read one YAML file.
 
     Parameters
     ----------
     path : pathlib.Path
         The file; relative paths inside it resolve against its folder.
+    overrides : sequence of str
+        ``section.key=value`` with a YAML value, applied before validation.
 
     Raises
     ------
@@ -342,17 +345,29 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"config {path}: not valid YAML: {_short(str(error))}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"config {path}: must be a mapping of sections, was {type(raw).__name__}")
+    for override in overrides:
+        _override(raw, override)
     return parse_config(raw, folder=path.parent, source=str(path))
 
 
-def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
-    """Validate a mapping as one run; relative paths resolve against ``folder``.
+def _override(raw: dict[Any, Any], override: str) -> None:
+    """Set one key of the raw mapping."""
+    key, equals, text = override.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not last:
+        raise ConfigError(f"--set must be section.key=value, was {_short(override)!r}")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"--set {_short(key)}: {section} is not a section")
+    try:
+        raw[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {_short(key)}: not a YAML value: {_short(text)}") from error
 
-    Raises
-    ------
-    ConfigError
-        Names the key, the rule and the value.
-    """
+
+def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
+    """Validate a mapping as one run (ConfigError names key, rule, value); paths resolve against ``folder``."""
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

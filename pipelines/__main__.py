@@ -27,6 +27,7 @@ HOME = typer.Option("--home", help="Folder for everything that the command write
 AS_OF = typer.Option(
     "--as-of", help="Time (ISO 8601, UTC): later data are not looked at.", show_default=False
 )
+SET = typer.Option("--set", help="Override one key: `section.key=value` (repeatable).", show_default=False)
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 
 
@@ -40,6 +41,7 @@ def run(
     config: Annotated[Path, CONFIG],
     home: Annotated[Path, HOME] = Path("home"),
     as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
     debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """Do every step once: load, forecast, calibrate, backtest, sign, report.
@@ -57,7 +59,7 @@ def run(
         from pipelines.progress import bars  # noqa: PLC0415
         from pipelines.run import run as job  # noqa: PLC0415
 
-        settings = load_config(config)
+        settings = load_config(config, overrides or ())
         at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
         with bars(console) as progress:
             result = job(settings, home=home, as_of=at, clock=now, progress=progress)
