@@ -338,16 +338,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         if path.stat().st_size > MAX_YAML_BYTES:
             raise ConfigError(f"config {path}: larger than {MAX_YAML_BYTES} bytes")
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe, see there
+        raw = _parse(path.read_text(encoding="utf-8"), source=f"config {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError) as error:
-        raise ConfigError(f"config {path}: not valid YAML: {_short(str(error))}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"config {path}: must be a mapping of sections, was {type(raw).__name__}")
     for override in overrides:
         _override(raw, override)
     return parse_config(raw, folder=path.parent, source=str(path))
+
+
+def _parse(text: str, *, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - safe, see there
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError) as error:
+        raise ConfigError(f"{source}: not valid YAML: {_short(str(error))}") from error
 
 
 def _override(raw: dict[Any, Any], override: str) -> None:
@@ -360,14 +365,11 @@ def _override(raw: dict[Any, Any], override: str) -> None:
         raw = raw.setdefault(section, {})
         if not isinstance(raw, dict):
             raise ConfigError(f"--set {_short(key)}: {section} is not a section")
-    try:
-        raw[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {_short(key)}: not a YAML value: {_short(text)}") from error
+    raw[last] = _parse(text, source=f"--set {_short(key)}")
 
 
 def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
-    """Validate a mapping as one run (ConfigError names key, rule, value); paths resolve against ``folder``."""
+    """Validate a mapping as one run (ConfigError names key, rule, value); paths start at ``folder``."""
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

@@ -100,14 +100,10 @@ def forecast_all(
     settings = config.forecast
     features = build_features(bars, clock=clock, implied_volatility=implied)
     targets = future_variance(bars, features, clock=clock)
-    core = Har(steps=settings.steps, window=settings.har_window).forecast(features)
-    rows = design(features, core, cadence=clock.cadence, steps=settings.steps)
     keep = _Fitted()
-    learned = _learned(rows, targets.loc[rows.index], config, keep, progress)
-    decision = features["phase"] == 0
-    classical = _classical(features[decision], targets[decision], config, keep, progress)
-    experts = classical.assign(har=core, **learned.reindex(features.index[decision]))
-    experts = experts[experts.notna().any(axis=1)]
+    core, rows, learned, experts = expert_forecasts(
+        features, targets, config=config, clock=clock, progress=progress, keep=keep
+    )
     combined, weights = combine(
         experts,
         features.loc[experts.index, ["time"]],
@@ -122,6 +118,36 @@ def forecast_all(
     probability = probability.reindex(experts.index)
     states = _regimes(features.loc[experts.index], probability, config)
     return Forecasts(features, targets, experts, weights, probability, threshold, states, keep.last)
+
+
+def expert_forecasts(
+    features: pd.DataFrame,
+    targets: pd.DataFrame,
+    *,
+    config: Config,
+    clock: Clock,
+    progress: Progress,
+    keep: _Fitted | None = None,
+) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Run the experts that the published forecast combines.
+
+    Returns
+    -------
+    core : pandas.Series
+        HAR variance per feature row.
+    rows, learned : pandas.DataFrame
+        Design of the learned forecasters and their variances.
+    experts : pandas.DataFrame
+        Variance per decision row that has one, one column per expert.
+    """
+    settings, kept = config.forecast, keep or _Fitted()
+    core = Har(steps=settings.steps, window=settings.har_window).forecast(features)
+    rows = design(features, core, cadence=clock.cadence, steps=settings.steps)
+    learned = _learned(rows, targets.loc[rows.index], config, kept, progress)
+    decision = features["phase"] == 0
+    classical = _classical(features[decision], targets[decision], config, kept, progress)
+    experts = classical.assign(har=core, **learned.reindex(features.index[decision]))
+    return core, rows, learned, experts[experts.notna().any(axis=1)]
 
 
 def _learned(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from pipelines.document import Identity, build_document
 from pipelines.forecasting import Progress
 from pipelines.models import model_digests, model_texts
 from pipelines.production import Production, produce
+from pipelines.report.figures import draw, png_files
 from pipelines.report.page import Review, build_report
 from pipelines.store import config_digest, run_folder, save, save_frame, save_json
 from pipelines.tracking import Run, flat_parameters, tracked_run
@@ -94,7 +96,10 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         document = _document(production, home, at, stale, identity)
         folder = run_folder(home, at)
         progress("report", 0, 2)
-        page = build_report(Review(production, document, challenged, findings, bars))
+        review = Review(production, document, challenged, findings, bars, version=version("calibrator"))
+        drawings = draw(review)
+        page = build_report(review, drawings=drawings)
+        tracked.log_figures(png_files(drawings))
         progress("report", 1, 2)
         files = _save(folder, production, challenged, document, page)
         for model, text in texts.items():
