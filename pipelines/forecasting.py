@@ -129,7 +129,7 @@ def expert_forecasts(
     progress: Progress,
     keep: _Fitted | None = None,
 ) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Run the experts that the published forecast combines.
+    """Run the experts that the published forecast combines, remembering the last fits in ``keep``.
 
     Returns
     -------
