@@ -13,6 +13,8 @@ from typing import Final
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
 
 from pipelines.benchmarks.forecast_models import ABLATION_REFIT
 from pipelines.benchmarks.forecast_table import REFERENCES, STRONG, Losses
@@ -21,6 +23,7 @@ from pipelines.forecasting import PUBLISHED
 PACKAGES: Final = ("numpy", "pandas", "lightgbm", "arch", "numba", "scipy")
 DRAWN: Final = ("garch_t", "ewma_94", "lightgbm", "equal_weights", PUBLISHED)
 COLOURS: Final = ("#aab4bf", "#c8690a", "#2f8f4e", "#8f73c9", "#1f5fbf")
+NOT_PRINTED: Final = ("90 % of / HAR", "top decile", "without worst day", "missing", "largest day")
 SHOWN_MARKETS: Final = (*REFERENCES, "lightgbm", PUBLISHED)
 HEADER: Final = {
     "qlike": "QLIKE",
@@ -133,6 +136,16 @@ def _horizon(part: Part) -> list[str]:
             *_pipe(part.ablation.map("{:.3f}".format).rename_axis(["model", "regressors"])),
         ]
     return lines
+
+
+def show(parts: Sequence[Part], console: Console) -> None:
+    """Print the score tables (the columns that fit; the written page has all of them)."""
+    for part in parts:
+        columns = [c for c in spelled(part.table).columns if c not in NOT_PRINTED]
+        table = Table("model", *columns, title=f"Variance over {part.bars} bars", title_justify="left")
+        for model, row in spelled(part.table)[columns].iterrows():
+            table.add_row(str(model), *row, style="bold" if model == PUBLISHED else None)
+        console.print(table)
 
 
 def spelled(table: pd.DataFrame) -> pd.DataFrame:

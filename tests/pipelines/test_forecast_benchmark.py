@@ -1,5 +1,6 @@
 """``benchmark forecast``: the published path, common rows, tables that hold every model, same bytes twice."""
 
+import io
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from calibrator.config import Config
 from calibrator.data.sources import load_bars, load_implied_volatility
@@ -16,7 +18,7 @@ from calibrator.forecast.design import regressors
 from calibrator.scores import qlike
 from pipelines.benchmarks.forecast import Options, run, write
 from pipelines.benchmarks.forecast_models import GROUPS, MODELS, Task, ablation, forecasts, group_of
-from pipelines.benchmarks.forecast_pages import Part, spelled
+from pipelines.benchmarks.forecast_pages import Part, show, spelled
 from pipelines.benchmarks.forecast_table import ablation_scores, losses, per_market, scores
 from pipelines.forecasting import PUBLISHED, forecast_all
 from pipelines.production import clock_of
@@ -100,6 +102,13 @@ def test_written_twice_it_is_the_same_and_docs_are_asked_for(parts: list[Part], 
     numbers = json.loads(first["numbers"].read_text())["1"]
     assert numbers["models"]["har"]["qlike"] == parts[0].table.loc["har", "qlike"]
     assert numbers["ablation"] is None
+
+
+def test_printed_table_names_every_model(parts: list[Part]) -> None:
+    out = io.StringIO()
+    show(parts, Console(file=out, width=200))
+    assert all(f" {model} " in out.getvalue() for model in MODELS)
+    assert f"{parts[0].table.loc[PUBLISHED, 'qlike']:.3f}" in out.getvalue()
 
 
 def test_chosen_models_and_horizons_run_alike_twice() -> None:
