@@ -22,6 +22,8 @@ from pipelines.store import save, save_json
 
 DAILY: Final = (1, 5, 20)
 INTRADAY: Final = (1, 3, 7)
+LEAST_HORIZONS: Final = 10
+"""Fewest origins that are tested, in horizons."""
 ALWAYS: Final = ("har", "har_strong")
 """The references of every test; a restricted benchmark runs them too."""
 
@@ -79,7 +81,7 @@ def run(
     Raises
     ------
     DataError
-        No row has a forecast of every model.
+        No row has a forecast of every model, or the window is shorter than ten horizons.
     """
     chosen = options or Options()
     bars, _ = load_bars(config, as_of=as_of)
@@ -116,7 +118,12 @@ def _horizon(
     if not made_forecasts.notna().all(axis=1).any():
         raise DataError("benchmark: no origin in the backtest window has a forecast of every model")
     made = losses(made_forecasts, rows, variance)
-    steps = config.forecast.steps
+    steps, days = config.forecast.steps, made.rows["time"].nunique()
+    if days < LEAST_HORIZONS * steps:
+        raise DataError(
+            f"benchmark: a horizon of {steps} decisions needs {LEAST_HORIZONS * steps} origins, "
+            f"there are {days}"
+        )
     progress(f"tests, horizon {steps}", 0, 1)
     table = scores(made, steps=steps)
     progress(f"tests, horizon {steps}", 1, 1)

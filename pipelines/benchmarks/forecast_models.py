@@ -43,6 +43,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "range": ("range_",),
 }
 """Regressors by the start of their name."""
+LEAST_ROWS_RAW: Final = 50
 ABLATION_REFIT: Final = 4
 """The ablation's learners are refitted so many times more rarely, with one seed: its rows are compared
 with each other only."""
@@ -124,13 +125,16 @@ class LogBoosted:
         self.steps = steps
         self.rounds = rounds
         self.threads = threads
+        self._booster: lgb.Booster | None = None
 
     def fit(self, history: pd.DataFrame, target: pd.Series) -> Self:
-        """Grow the trees on the rows whose target is known."""
+        """Grow the trees on the rows whose target is known; too few rows leave no forecast."""
         known = target.notna().to_numpy()
         self._columns = regressors(history)
         x = history.loc[known, self._columns].to_numpy(float)
         y = np.log(target[known].to_numpy(float) / self.steps)
+        if len(y) < LEAST_ROWS_RAW:
+            return self
         settings = {**PARAMETERS, "objective": "regression", "seed": 0, "num_threads": self.threads}
         self._booster = lgb.train(settings, lgb.Dataset(x, y), self.rounds)
         self._smearing = float(np.log(np.mean(np.exp(y - self._booster.predict(x)))))
@@ -138,6 +142,8 @@ class LogBoosted:
 
     def forecast(self, history: pd.DataFrame) -> pd.Series:
         """Return the variance per design row."""
+        if self._booster is None:
+            return pd.Series(np.nan, history.index)
         fit = self._booster.predict(history[self._columns].to_numpy(float), num_threads=self.threads)
         return pd.Series(self.steps * np.exp(fit + self._smearing), history.index)
 

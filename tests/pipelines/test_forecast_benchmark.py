@@ -17,7 +17,15 @@ from calibrator.features import build_features, future_variance
 from calibrator.forecast.design import regressors
 from calibrator.scores import qlike
 from pipelines.benchmarks.forecast import Options, run, write
-from pipelines.benchmarks.forecast_models import GROUPS, MODELS, Task, ablation, forecasts, group_of
+from pipelines.benchmarks.forecast_models import (
+    GROUPS,
+    MODELS,
+    LogBoosted,
+    Task,
+    ablation,
+    forecasts,
+    group_of,
+)
 from pipelines.benchmarks.forecast_pages import Part, show, spelled
 from pipelines.benchmarks.forecast_table import ablation_scores, losses, per_market, scores
 from pipelines.forecasting import PUBLISHED, forecast_all
@@ -186,6 +194,18 @@ def test_scores_of_a_hand_made_case() -> None:
 def test_bad_options(options: dict[str, tuple[object, ...]], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         Options(**options)
+
+
+def test_a_window_too_short_for_the_horizon_is_named() -> None:
+    options = Options(horizons=(60,), models=("ewma_94",))
+    with pytest.raises(DataError, match="a horizon of 60 decisions needs 600 origins, there are"):
+        run(CONFIG, as_of=AS_OF, progress=silent, options=options)
+
+
+def test_raw_trees_without_rows_have_no_forecast(task: Task) -> None:
+    rows = task.design(task.core("har"))
+    nothing = pd.Series(np.nan, rows.index)
+    assert LogBoosted(steps=1).fit(rows, nothing).forecast(rows).isna().all()
 
 
 def test_a_window_without_forecasts_is_named(task: Task) -> None:
