@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from calibrator.errors import CalibratorError
+from pipelines import benchmark
+from pipelines.terminal import AS_OF, CONFIG, DEBUG, HOME, SET, parse_time, reported
 
 if TYPE_CHECKING:
     from pipelines.run import Result
@@ -22,13 +23,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 2 usage or config, 3 input invalid, 4 stale input (last good kept), 5 gate "
     "failed, 6 lock held, 7 signing, 8 publish I/O, 9 internal.",
 )
-CONFIG = typer.Option("--config", "-c", help="YAML file; one file is one run.", show_default=False)
-HOME = typer.Option("--home", help="Folder for everything that the command writes.")
-AS_OF = typer.Option(
-    "--as-of", help="Time (ISO 8601, UTC): later data are not looked at.", show_default=False
-)
-SET = typer.Option("--set", help="Override one key: `section.key=value` (repeatable).", show_default=False)
-DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 @app.callback()
@@ -52,8 +47,8 @@ def run(
     signed file in `HOME/published/`. A rerun on the same input publishes nothing new.
     """
     now = datetime.now(UTC)
-    console, problem = Console(), Console(stderr=True)
-    try:
+    console = Console()
+    with reported(debug=debug):
         from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
         from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
         from pipelines.progress import bars  # noqa: PLC0415
@@ -64,32 +59,6 @@ def run(
         with bars(console) as progress:
             result = job(settings, home=home, as_of=at, clock=now, progress=progress)
         show(result, console)
-    except CalibratorError as error:
-        if debug:
-            raise
-        problem.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        problem.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(error.exit_code) from None
-
-
-def parse_time(text: str) -> datetime:
-    """Read a time of the command line as UTC.
-
-    Raises
-    ------
-    typer.BadParameter
-        Not ISO 8601.
-
-    Examples
-    --------
-    >>> parse_time("2019-01-04").isoformat()
-    '2019-01-04T00:00:00+00:00'
-    """
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--as-of must be an ISO 8601 time, was {text[:60]!r}") from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def show(result: "Result", console: Console) -> None:

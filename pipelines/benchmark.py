@@ -1,0 +1,62 @@
+"""``python -m pipelines benchmark <what>``: the tables that prove the project's figures."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from pipelines.terminal import AS_OF, CONFIG, DEBUG, HOME, SET, WRITE_DOCS, parse_time, reported
+
+app = typer.Typer(no_args_is_help=True, help="Measure forecasts, regimes, margins or speed on any bars.")
+DOCS: Final = Path("docs/benchmarks")
+HORIZONS = typer.Option("--horizons", help="In decisions, comma-separated: 1,3,7.", show_default=False)
+MODELS = typer.Option("--models", help="Comma-separated; default all.", show_default=False)
+ABLATION = typer.Option("--ablation", help="Also run the learners without each group of regressors.")
+
+
+@app.command()
+def forecast(  # noqa: PLR0913, PLR0917 - one parameter per option
+    config: Annotated[Path, CONFIG],
+    home: Annotated[Path, HOME] = Path("home"),
+    as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    horizons: Annotated[str | None, HORIZONS] = None,
+    models: Annotated[str | None, MODELS] = None,
+    ablation: Annotated[bool, ABLATION] = False,  # noqa: FBT002 - a command-line flag
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Run every forecaster walk-forward, side by side, at several horizons; losers are printed too.
+
+    Example: `python -m pipelines benchmark forecast --config pipelines/config/demo.yaml --horizons 1`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
+        from calibrator.errors import ConfigError  # noqa: PLC0415
+        from pipelines.benchmarks.forecast import Options, run, write  # noqa: PLC0415
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        settings = load_config(config, overrides or ())
+        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
+        try:
+            steps = tuple(int(h) for h in horizons.split(",")) if horizons else None
+        except ValueError as error:
+            raise ConfigError(f"--horizons must be whole numbers, were {horizons!r}") from error
+        options = Options(steps, tuple(models.split(",")) if models else None, ablation)
+        with bars(console) as progress:
+            parts = run(settings, as_of=at, progress=progress, options=options)
+        docs = DOCS if write_docs else None
+        files = write(parts, home=home, title=config.stem, made_on=now.date(), docs=docs)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
+def print_files(files: dict[str, Path], console: Console) -> None:
+    """Print what was written and where."""
+    for what, path in files.items():
+        console.print(f"{what:>18}  {path}", markup=False, highlight=False, soft_wrap=True)
