@@ -189,7 +189,7 @@ class MarginConfig(Section):
         "auto = origin when the close-out spans the cadence",
     )
     notice: int = Field(0, ge=0, le=10_000, description="bars between a decision and its effect")
-    tail_window: Bars = Field(730, description="decisions of standardised losses")
+    tail_window: Bars = Field(365, description="decisions of standardised losses")
     tail_min: Bars = Field(300, description="decisions before a market's own tail counts in full")
     floor: Share = Field(0.75, description="share of the long-run historical quantile kept as floor")
     floor_window: Bars = Field(365, description="decisions of the floor's historical quantile")

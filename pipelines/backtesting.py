@@ -171,7 +171,7 @@ def _challenge(
         seen,
         level=level,
         forecasts={"har": forecasts},
-        tail_window=config.margin.tail_window if starts == 1 else 365,
+        tail_window=730 if starts == 1 else 365,
     )
     ours = own[[*ROW, "margin", "margin_unlimited"]].rename(
         columns={"margin": "ours", "margin_unlimited": "ours_unlimited"}
