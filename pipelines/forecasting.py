@@ -10,6 +10,7 @@ import pandas as pd
 from calibrator.config import Config
 from calibrator.features import Clock, build_features, future_variance
 from calibrator.forecast.base import VarianceForecaster, walk_forward
+from calibrator.forecast.cold_start import borrowed_core
 from calibrator.forecast.combination import combine
 from calibrator.forecast.design import design
 from calibrator.forecast.ewma import Ewma
@@ -113,7 +114,8 @@ def forecast_all(
         floor=settings.combination_floor,
     )
     experts = experts.assign(**{PUBLISHED: combined})
-    known = learned.assign(har=core.loc[rows.index])
+    rows = rows[core.loc[rows.index].notna()]
+    known = learned.loc[rows.index].assign(har=core.loc[rows.index])
     probability, threshold = _stress((features, targets), rows, known, config, keep, progress)
     probability = probability.reindex(experts.index)
     states = _regimes(features.loc[experts.index], probability, config)
@@ -134,16 +136,19 @@ def expert_forecasts(
     Returns
     -------
     core : pandas.Series
-        HAR variance per feature row.
+        HAR variance per feature row, NaN while a market's own history is too short for it.
     rows, learned : pandas.DataFrame
-        Design of the learned forecasters and their variances.
+        Design of the learned forecasters and their variances, newcomers with a borrowed core included; they
+        are not learned from, and no other market's row changes because of them.
     experts : pandas.DataFrame
         Variance per decision row that has one, one column per expert.
     """
     settings, kept = config.forecast, keep or _Fitted()
     core = Har(steps=settings.steps, window=settings.har_window).forecast(features)
-    rows = design(features, core, cadence=clock.cadence, steps=settings.steps)
-    learned = _learned(rows, targets.loc[rows.index], config, kept, progress)
+    own = core.notna()
+    lent = borrowed_core(features, core, steps=settings.steps, window=settings.har_window)
+    rows = design(features, core.where(own, lent), cadence=clock.cadence, steps=settings.steps, own=own)
+    learned = _learned(rows, targets.where(own).loc[rows.index], config, kept, progress)
     decision = features["phase"] == 0
     classical = _classical(features[decision], targets[decision], config, kept, progress)
     experts = classical.assign(har=core, **learned.reindex(features.index[decision]))

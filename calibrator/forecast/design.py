@@ -10,7 +10,9 @@ Array = NDArray[np.float64]
 KEYS: Final = ("market", "time", "phase", "core")
 
 
-def design(features: pd.DataFrame, core: pd.Series, *, cadence: int, steps: int) -> pd.DataFrame:
+def design(
+    features: pd.DataFrame, core: pd.Series, *, cadence: int, steps: int, own: pd.Series | None = None
+) -> pd.DataFrame:
     """Make the regressors of the learned forecasters.
 
     Logarithms of variances are taken relative to the core forecast, returns in units of its volatility, and
@@ -26,6 +28,9 @@ def design(features: pd.DataFrame, core: pd.Series, *, cadence: int, steps: int)
         HAR variance over the horizon, on the same index.
     cadence, steps : int
         Bars between decisions; horizon in decisions.
+    own : pandas.Series of bool, optional
+        Rows that make up the state of all markets and may lead, on the same index; the others (whose core is
+        borrowed) only see it. Default: all.
 
     Returns
     -------
@@ -50,28 +55,31 @@ def design(features: pd.DataFrame, core: pd.Series, *, cadence: int, steps: int)
         elif kind in {"downside", "jump", "volume"} or name == "variance_of_variance":
             out[name] = rows[name]
     frame = pd.DataFrame(out).assign(level=log_core)
-    wide = _market_wide(frame, rows["time"], cadence)
-    lead = _leader(frame, rows, cadence)
+    peers = pd.Series(True, rows.index) if own is None else own.loc[rows.index]  # noqa: FBT003 - a value
+    wide = _market_wide(frame, rows["time"], peers, cadence)
+    lead = _leader(frame, rows, peers, cadence)
     frame = pd.concat([frame, wide, lead], axis=1)
     keys = rows[["market", "time", "phase"]].assign(core=log_core)
     calendar = rows[["weekday", "hour", "age"]].astype(float)
     return pd.concat([keys, frame, calendar], axis=1)
 
 
-def _market_wide(frame: pd.DataFrame, time: pd.Series, cadence: int) -> pd.DataFrame:
+def _market_wide(frame: pd.DataFrame, time: pd.Series, peers: pd.Series, cadence: int) -> pd.DataFrame:
     inside = max(1, cadence // 4)
     wanted = [f"variance_{n}" for n in sorted({max(1, cadence // 24), inside, cadence, 5 * cadence})]
     wanted += [f"return_{cadence}", f"volume_{inside}", f"volume_{cadence}", "level"]
-    wide = frame[list(dict.fromkeys(wanted))].groupby(time, sort=False).transform("mean").add_prefix("all_")
+    state = frame[list(dict.fromkeys(wanted))].where(peers)
+    wide = state.groupby(time, sort=False).transform("mean").add_prefix("all_")
     return wide.assign(relative_level=frame["level"] - wide["all_level"])
 
 
-def _leader(frame: pd.DataFrame, rows: pd.DataFrame, cadence: int) -> pd.DataFrame:
+def _leader(frame: pd.DataFrame, rows: pd.DataFrame, peers: pd.Series, cadence: int) -> pd.DataFrame:
     """State of the market that turned over most in the last month, at each time."""
     inside = {max(1, cadence // 24), max(1, cadence // 4), cadence}
     wanted = [*(f"variance_{n}" for n in sorted(inside)), f"return_{cadence}", "level"]
-    most = rows["turnover"].groupby(rows["time"], sort=False).transform("max")
-    leads = (rows["turnover"] == most) & most.notna()
+    turnover = rows["turnover"].where(peers)
+    most = turnover.groupby(rows["time"], sort=False).transform("max")
+    leads = (turnover == most) & most.notna()
     first = leads & ~rows["time"].where(leads).duplicated()
     state = frame.loc[first, wanted].set_index(rows.loc[first, "time"]).add_prefix("lead_")
     return state.reindex(rows["time"]).set_axis(rows.index)
