@@ -34,7 +34,8 @@ class Decisions:
         Role, close-out, level, loss.
     table : pandas.DataFrame
         Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
-        ``probability``, ``regime``, ``whole`` (input complete here and until the next decision), per side
+        ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
+        (and no bar missing until the next decision: known one decision later), per side
         ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``, ``margin_``, and ``borrow`` (borrow margin,
         collateral only).
     path : numpy.ndarray, shape (decisions, steps)
@@ -93,7 +94,7 @@ class Production:
 
     def plan(self) -> pd.DataFrame:
         """Return the conforming ``Plan`` of every decision of every market."""
-        parts = [self._plan_of(d) for d in self.decisions.values()]
+        parts = [self.plan_of(d) for d in self.decisions.values()]
         return conform(pd.concat(parts, ignore_index=True), PLAN, source="production")
 
     def schedule(self) -> pd.DataFrame:
@@ -122,7 +123,8 @@ class Production:
             long = pd.DataFrame({c: pd.Series(dtype=str(v.dtype)) for c, v in schema.columns.items()})  # type: ignore[attr-defined]
         return conform(long.dropna(subset=list(columns)), schema, source="production")
 
-    def _plan_of(self, d: Decisions) -> pd.DataFrame:
+    def plan_of(self, d: Decisions) -> pd.DataFrame:
+        """Return the plan of every decision of one market, the columns of ``Plan``."""
         steps = d.path.shape[1]
         origin = np.repeat(d.table.index.to_numpy(), steps)
         ahead = self.effective_after(np.arange(1, steps + 1))
@@ -175,6 +177,7 @@ class Production:
             liquidity=book,
             limits=margin.limits.to_domain(),
             whole=d.table["whole"].to_numpy(bool),
+            complete=d.table["complete"].to_numpy(bool),
         )
         return maintenance, initial_margin(maintenance, margin.initial_multiple)
 
@@ -242,13 +245,13 @@ def _calibrate(
         borrow = rolling_tails(standard, found.known, level=config.haircut.borrow_level, **settings)[0]
     turnover = _wide(forecasts, forecasts.features["turnover"], found)
     probability = _wide(forecasts, forecasts.probability, found)
-    whole = _whole(forecasts, found, clock)
+    whole, complete = _whole(forecasts, found, clock)
     out = {}
     for i, market in enumerate(found.markets):
         table = pd.DataFrame({"volatility": volatility[:, i]}, index=found.times.rename("origin"))
         table["volatility_bar"] = np.sqrt(variance[:, i] / clock.horizon)
         table["turnover"] = turnover[:, i]
-        table["whole"] = whole[:, i]
+        table["whole"], table["complete"] = whole[:, i], complete[:, i]
         table["probability"] = probability[:, i]
         for s, side in enumerate(SIDES):
             table[f"tail_{side}"] = quantile[:, i, s]
@@ -275,12 +278,12 @@ def _publishable(
 ) -> Decisions:
     """Apply floor and limits to one market's decisions and look ahead along the expected path."""
     limits, steps = config.margin.limits.to_domain(), config.margin.plan_steps
-    whole = table["whole"].to_numpy(bool)
+    whole, complete = table["whole"].to_numpy(bool), table["complete"].to_numpy(bool)
     paths = []
     for side in SIDES:
         target = table[f"unlimited_{side}"].to_numpy(float)
         floor = table[f"floor_{side}"].to_numpy(float)
-        table[f"margin_{side}"] = limit(target, floor, limits=limits, whole=whole)
+        table[f"margin_{side}"] = limit(target, floor, limits=limits, whole=whole, complete=complete)
         goal = np.fmax(expected_path(target, steps=steps), floor[:, None])
         published = table[f"margin_{side}"].to_numpy(float)
         paths.append(limit_ahead(published, goal, limits=limits, whole=whole))
@@ -300,16 +303,16 @@ def _wide(forecasts: Forecasts, values: pd.Series, found: Losses) -> Array:
     return wide
 
 
-def _whole(forecasts: Forecasts, found: Losses, clock: Clock) -> NDArray[np.bool_]:
-    """Decisions with a complete month behind them and no missing bar until the next decision."""
+def _whole(forecasts: Forecasts, found: Losses, clock: Clock) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Flag decisions with a complete month behind them: up to the next decision, and up to their own."""
     month = _wide(forecasts, forecasts.features["har_month"], found)
     day = _wide(forecasts, forecasts.features["realized_variance"], found)
     following = np.vstack([day[1:], np.ones((1, day.shape[1]))])
     until_next = found.times[1:] - found.times[:-1]
     gap = np.append(until_next > clock.cadence * clock.step, [False])
     late = gap[:, None] & (clock.calendar == "continuous")
-    whole: NDArray[np.bool_] = np.isfinite(month) & np.isfinite(following) & ~late
-    return whole
+    complete: NDArray[np.bool_] = np.isfinite(month)
+    return complete & np.isfinite(following) & ~late, complete
 
 
 def parameters_at(

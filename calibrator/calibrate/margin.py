@@ -44,8 +44,8 @@ class Liquidity:
 
         The quantile grows with the root of the time that the size needs,
         ``T = max(close_out, Q / (participation turnover))``, and the slippage over that time,
-        ``Y volatility sqrt(Q / volume)``, is added. Without a known turnover the margin doubles: what is
-        unknown never loosens.
+        ``Y volatility sqrt(Q / volume)``, is added. Where the turnover is unknown, the widening stays what
+        it was at the last decision that knew it, and at least doubles: what is unknown never loosens.
 
         References
         ----------
@@ -56,13 +56,18 @@ class Liquidity:
         >>> book = Liquidity(np.array([1e6]), np.array([0.01]), 24, participation=0.1, impact=1.0)
         >>> [book.widen(np.array([0.05]), q).round(4).tolist() for q in (1e6, 1e7)]
         [[0.06], [0.1337]]
+        >>> gap = Liquidity(np.array([1e6, np.nan]), np.full(2, 0.01), 24, participation=0.1, impact=1.0)
+        >>> gap.widen(np.full(2, 0.05), 1e7).round(4).tolist()
+        [0.1337, 0.1337]
         """
         known = np.isfinite(self.turnover) & (self.turnover > 0)
         turnover = np.where(known, self.turnover, 1.0)
         bars = np.maximum(self.close_out, notional / (self.participation * turnover))
         slippage = self.impact * self.volatility * np.sqrt(notional / turnover)
         wide = margin * np.sqrt(bars / self.close_out) + slippage
-        return np.where(known, wide, 2.0 * margin if notional > 0 else margin)
+        last = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
+        ratio = np.where(last >= 0, (wide / margin)[last], 0.0)
+        return np.where(known, wide, np.maximum(ratio, 2.0) * margin if notional > 0 else margin)
 
 
 def margin_tiers(
@@ -72,6 +77,7 @@ def margin_tiers(
     liquidity: Liquidity,
     limits: ChangeLimits,
     whole: NDArray[np.bool_] | None = None,
+    complete: NDArray[np.bool_] | None = None,
 ) -> Integers:
     """Maintenance margins of every tier, at every decision.
 
@@ -85,7 +91,7 @@ def margin_tiers(
         Widening by size.
     limits : ChangeLimits
         The higher tiers move no faster than the first.
-    whole : numpy.ndarray of bool, shape (decisions,), optional
+    whole, complete : numpy.ndarray of bool, shape (decisions,), optional
         See :func:`calibrator.calibrate.procyclicality.limit`.
 
     Returns
@@ -103,7 +109,8 @@ def margin_tiers(
     wide = np.maximum.accumulate(wide, axis=1)
     none = np.zeros(len(margin))
     higher = [
-        limit(np.minimum(wide[:, k], 1.0), none, limits=limits, whole=whole) for k in range(1, len(floors))
+        limit(np.minimum(wide[:, k], 1.0), none, limits=limits, whole=whole, complete=complete)
+        for k in range(1, len(floors))
     ]
     return np.clip(round_up(np.column_stack([margin, *higher])), 1, HIGHEST)
 

@@ -33,9 +33,12 @@ def _bounds(whole: Flags, out: Array, t: int) -> tuple[float, float, float, floa
 
 
 @numba.njit(cache=True)
-def _limited(target: Array, floor: Array, whole: Flags, limits: Array, out: Array, first: int) -> None:
+def _limited(
+    target: Array, floor: Array, flags: tuple[Flags, Flags], limits: Array, out: Array, first: int
+) -> None:
     """Follow ``target`` from row ``first`` on, in whole ppm, given the rows before it; see :func:`limit`."""
     up, down, up5, up10, trough = limits
+    whole, complete = flags
     for t in range(first, len(target)):
         goal = np.ceil(max(target[t], floor[t]) * PPM - NOISE)
         if np.isnan(goal):
@@ -43,6 +46,7 @@ def _limited(target: Array, floor: Array, whole: Flags, limits: Array, out: Arra
         if t == 0 or np.isnan(out[t - 1]):
             out[t] = goal
             continue
+        goal = goal if complete[t] else max(goal, out[t - 1])
         last, low5, low10, low_year, high_year = _bounds(whole, out, t)
         highest = min(last * (1 + up), low5 * (1 + up5), low10 * (1 + up10))
         highest = min(highest, low_year * (1 + trough))
@@ -52,7 +56,14 @@ def _limited(target: Array, floor: Array, whole: Flags, limits: Array, out: Arra
         out[t] = min(max(goal, lowest), highest)
 
 
-def limit(target: Array, floor: Array, *, limits: ChangeLimits, whole: Flags | None = None) -> Array:
+def limit(
+    target: Array,
+    floor: Array,
+    *,
+    limits: ChangeLimits,
+    whole: Flags | None = None,
+    complete: Flags | None = None,
+) -> Array:
     """Publish a margin that follows its target as fast as the limits allow, and never below its floor's pull.
 
     Parameters
@@ -69,6 +80,8 @@ def limit(target: Array, floor: Array, *, limits: ChangeLimits, whole: Flags | N
         decisions, so that after a gap the margin moves by one decision's limit until the input is whole
         again; every limit holds from row to row as well. Entry ``k`` is used from decision ``k + 1`` on.
         Default: all.
+    complete : numpy.ndarray of bool, shape (decisions,), optional
+        Decisions whose own input is complete; at the others the margin holds or rises. Default: all.
 
     Returns
     -------
@@ -82,7 +95,8 @@ def limit(target: Array, floor: Array, *, limits: ChangeLimits, whole: Flags | N
     [0.1, 0.12, 0.144, 0.1368]
     """
     out = np.full(len(target), np.nan)
-    flags = np.ones(len(target), np.bool_) if whole is None else whole
+    every = np.ones(len(target), np.bool_)
+    flags = (every if whole is None else whole, every if complete is None else complete)
     _limited(target, np.nan_to_num(floor, nan=0.0), flags, as_array(limits), out, 0)
     return out / PPM
 
@@ -127,7 +141,7 @@ def _ahead(published: Array, path: Array, whole: Flags, limits: Array, out: Arra
         line[:past] = published[begin : t + 1]
         goal = np.full(past + steps, np.nan)
         goal[past:] = path[t]
-        _limited(goal, np.zeros(past + steps), flags, limits, line, past)
+        _limited(goal, np.zeros(past + steps), (flags, np.ones(past + steps, np.bool_)), limits, line, past)
         out[t] = line[past:]
 
 

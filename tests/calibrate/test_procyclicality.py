@@ -210,3 +210,15 @@ def test_the_long_run_floor_equals_a_plain_loop_and_does_not_look_ahead(starts: 
         other = losses.copy()
         other[known > t] = np.nan
         np.testing.assert_array_equal(long_run_floor(other[: t + 1], known[: t + 1], **options), got[: t + 1])
+
+
+def test_incomplete_input_never_loosens() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(50):
+        target = np.exp(rng.normal(-2.5, 0.4, 60))
+        complete = rng.random(60) > 0.3
+        whole = complete & (rng.random(60) > 0.1)
+        out = limit(target, np.zeros(60), limits=ChangeLimits(), whole=whole, complete=complete)
+        moves = np.diff(out)
+        assert (moves[~complete[1:]] >= 0).all()
+        assert (moves < 0).any()
