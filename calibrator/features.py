@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrator.domain import SIDES
+from calibrator.rolling import rolling_max, rolling_min, rolling_sum, rolling_sums
 
 Array = NDArray[np.float64]
 SMALLEST_VARIANCE: Final = 1e-8
@@ -93,25 +94,6 @@ def grids(bars: pd.DataFrame, *, clock: Clock) -> Iterator[tuple[str, Grid]]:
     """Yield each market with its grid, in the frame's order."""
     for market, own in bars.groupby("market", sort=False):
         yield str(market), Grid.of(own, clock=clock)
-
-
-def rolling_sum(values: Array, window: int) -> Array:
-    """Sum of the last ``window`` values, NaN where one of them is missing.
-
-    Examples
-    --------
-    >>> rolling_sum(np.array([1.0, 2.0, np.nan, 4.0, 5.0]), 2).tolist()
-    [nan, 3.0, nan, nan, 9.0]
-    """
-    out = np.full(len(values), np.nan)
-    if len(values) < window:
-        return out
-    known = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    count = np.concatenate([[0], np.cumsum(known)])
-    whole = count[window:] - count[:-window] == window
-    out[window - 1 :] = np.where(whole, total[window:] - total[:-window], np.nan)
-    return out
 
 
 def bar_variance(grid: Grid, *, proxy: Literal["squared", "range"]) -> Array:
@@ -211,28 +193,28 @@ def windows(cadence: int) -> list[int]:
     return sorted({*inside, *(cadence * k for k in (1, 2, 5, 11, 22, 66))})
 
 
-def _log_variance(variance: Array, window: int, day: int) -> Array:
-    """Log of the mean variance per decision over a window, floored before the logarithm."""
-    mean = rolling_sum(variance, window) * (day / window)
-    return np.log(np.maximum(mean, SMALLEST_VARIANCE))
+def _log_variances(variance: Array, name: str, bars: list[int], day: int) -> dict[str, Array]:
+    """Log of the mean variance per decision over each window, floored before the logarithm."""
+    sums = zip(bars, rolling_sums(variance, bars), strict=True)
+    return {f"{name}_{n}": np.log(np.maximum(total * (day / n), SMALLEST_VARIANCE)) for n, total in sums}
 
 
 def _variance_features(grid: Grid, variance: Array, clock: Clock) -> dict[str, Array]:
     day = clock.cadence
-    out = {f"variance_{n}": _log_variance(variance, n, day) for n in windows(day)}
+    out = _log_variances(variance, "variance", windows(day), day)
     daily = np.log(np.maximum(rolling_sum(variance, day), _noise_floor(variance, day)))
     out["har_day"] = daily
     out["har_week"] = _mean_of_lags(daily, day, STEPS_SHORT)
     out["har_month"] = _mean_of_lags(daily, day, STEPS_LONG)
     parkinson = np.log(grid.high / grid.low) ** 2 / (4 * np.log(2))
-    for n in (max(1, day // 8), day, day * STEPS_SHORT):
-        out[f"range_{n}"] = _log_variance(parkinson, n, day)
+    out |= _log_variances(parkinson, "range", [max(1, day // 8), day, day * STEPS_SHORT], day)
     falling = np.where(np.diff(np.log(grid.close), prepend=np.nan) < 0, variance, 0.0)
     falling[~np.isfinite(variance)] = np.nan
-    for n in (day, day * STEPS_SHORT, day * STEPS_LONG):
-        out[f"downside_{n}"] = _share(rolling_sum(falling, n), rolling_sum(variance, n))
+    days = [day, day * STEPS_SHORT, day * STEPS_LONG]
+    for n, part, whole in zip(days, rolling_sums(falling, days), rolling_sums(variance, days), strict=True):
+        out[f"downside_{n}"] = _share(part, whole)
     for n in {day, day * STEPS_SHORT} - {1}:
-        out[f"jump_{n}"] = _share(pd.Series(variance).rolling(n).max().to_numpy(), rolling_sum(variance, n))
+        out[f"jump_{n}"] = _share(rolling_max(variance, n), rolling_sum(variance, n))
     out |= _strong_features(grid, out, day)
     change = (daily - _lag(daily, day)) ** 2
     out["variance_of_variance"] = np.sqrt(rolling_sum(change, day * STEPS_LONG) / (day * STEPS_LONG))
@@ -263,8 +245,8 @@ def _noise_floor(variance: Array, day: int) -> Array:
 def _price_features(grid: Grid, level: Array, variance: Array, day: int) -> dict[str, Array]:
     out = {f"return_{n}": _change(level, n) for n in windows(day) if n <= day * STEPS_LONG}
     month = day * STEPS_LONG
-    out["drawdown"] = np.log(grid.close / pd.Series(grid.high).rolling(month).max().to_numpy())
-    out["run_up"] = np.log(grid.close / pd.Series(grid.low).rolling(month).min().to_numpy())
+    out["drawdown"] = np.log(grid.close / rolling_max(grid.high, month))
+    out["run_up"] = np.log(grid.close / rolling_min(grid.low, month))
     return {name: np.where(np.isfinite(variance), values, np.nan) for name, values in out.items()}
 
 
@@ -381,8 +363,8 @@ def future_losses(
     parts = []
     for market, grid in grids(bars, clock=clock):
         if loss == "excursion":
-            low = _lead(pd.Series(grid.low).rolling(close_out).min().to_numpy(), close_out)
-            high = _lead(pd.Series(grid.high).rolling(close_out).max().to_numpy(), close_out)
+            low = _lead(rolling_min(grid.low, close_out), close_out)
+            high = _lead(rolling_max(grid.high, close_out), close_out)
         else:
             low = high = _lead(grid.close, close_out)
         parts.append(

@@ -5,8 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from calibrator.data.synthetic import synthetic_bars
 from calibrator.features import (
@@ -17,7 +15,6 @@ from calibrator.features import (
     build_features,
     future_losses,
     future_variance,
-    rolling_sum,
     windows,
 )
 from calibrator.forecast.design import design
@@ -335,17 +332,6 @@ def test_range_variance_of_a_fine_random_walk_is_nearly_unbiased() -> None:
     ranged = bar_variance(Grid(time, open=o, high=h, low=low, close=c, volume=c), proxy="range")[1:]
     assert ranged.mean() == pytest.approx(1e-4, rel=0.08)  # finitely many steps hide a little of the range
     assert ranged.std() < 0.5 * (np.log(c[1:] / c[:-1]) ** 2).std()
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.one_of(st.floats(0, 1e3), st.just(float("nan"))), max_size=40),
-    st.integers(1, 45),
-)
-def test_rolling_sum_equals_pandas(values: list[float], window: int) -> None:
-    array = np.array(values, float)
-    expected = pd.Series(array).rolling(window).sum().to_numpy()
-    np.testing.assert_allclose(rolling_sum(array, window), expected, atol=1e-9)
 
 
 def test_implied_volatility_is_joined_as_of_and_goes_stale() -> None:
