@@ -21,7 +21,9 @@ from calibrator.publish.document import (
 MoreIsSafer = tuple[str, int, int]  # what it is, ppm before, ppm after
 
 
-def check_update(previous: ParameterDocument | None, new: ParameterDocument, limits: ChangeLimits) -> None:
+def check_update(
+    previous: ParameterDocument | None, new: ParameterDocument, limits: ChangeLimits, *, decisions: int = 1
+) -> None:
     """Refuse an update that the documents' own rules forbid.
 
     Checked: the chain (audience, sequence, digest, times, `previous_ppm`), that no market disappears under
@@ -36,6 +38,9 @@ def check_update(previous: ParameterDocument | None, new: ParameterDocument, lim
         What is to be published.
     limits : ChangeLimits
         Relative moves per decision. Its limits over several decisions need the history and are the plan's.
+    decisions : int, optional
+        Decisions since `previous`: after runs that did not happen, their moves come together. Refusing them
+        would keep an outdated margin in force for ever.
 
     Raises
     ------
@@ -52,7 +57,7 @@ def check_update(previous: ParameterDocument | None, new: ParameterDocument, lim
         rules = [
             *_link(old, market),
             *_held(old, market),
-            *_moves(old, market, limits),
+            *_moves(old, market, limits, decisions),
             *_plan(market, limits),
         ]
         broken += [f"{new.protocol}:{market.symbol}: {rule}" for rule in rules]
@@ -111,9 +116,11 @@ def _held(old: MarketParameters | None, new: MarketParameters) -> Iterator[str]:
             yield f"a held market must not loosen, {what} falls from {before} to {after} ppm"
 
 
-def _moves(old: MarketParameters | None, new: MarketParameters, limits: ChangeLimits) -> Iterator[str]:
+def _moves(
+    old: MarketParameters | None, new: MarketParameters, limits: ChangeLimits, decisions: int
+) -> Iterator[str]:
     for what, before, after in _pairs(old, new):
-        yield from _step(what, before, after, limits)
+        yield from _step(what, before, after, limits, decisions=decisions)
 
 
 def _plan(new: MarketParameters, limits: ChangeLimits) -> Iterator[str]:
@@ -126,11 +133,16 @@ def _plan(new: MarketParameters, limits: ChangeLimits) -> Iterator[str]:
             yield from _step(f"{name} of plan step {number}", before, after, limits)
 
 
-def _step(what: str, before: int, after: int, limits: ChangeLimits) -> Iterator[str]:
-    """Compare in exact rationals; margins are rounded up, so an increase may use the last started ppm."""
-    highest = -((-before * (1 + Fraction(repr(limits.max_increase)))) // 1)
-    lowest = -((-before * (1 - Fraction(repr(limits.max_decrease)))) // 1)
+def _step(what: str, before: int, after: int, limits: ChangeLimits, *, decisions: int = 1) -> Iterator[str]:
+    """Compare in exact rationals; margins are rounded up, so each move may use the last started ppm."""
+    highest = lowest = before
+    for _ in range(decisions):
+        highest = -((-highest * (1 + Fraction(repr(limits.max_increase)))) // 1)
+        lowest = -((-lowest * (1 - Fraction(repr(limits.max_decrease)))) // 1)
+        if highest >= PPM and lowest <= 1:  # nothing is refused any more
+            break
+    over = f" in {decisions} decisions" if decisions > 1 else ""
     if after > highest:
-        yield f"max_increase {limits.max_increase} allows {what} {before} -> {highest} ppm, was {after}"
+        yield f"max_increase {limits.max_increase} allows {what} {before} -> {highest} ppm{over}, was {after}"
     if after < lowest:
-        yield f"max_decrease {limits.max_decrease} allows {what} {before} -> {lowest} ppm, was {after}"
+        yield f"max_decrease {limits.max_decrease} allows {what} {before} -> {lowest} ppm{over}, was {after}"

@@ -65,6 +65,18 @@ def test_moves_within_the_limits_pass(
     check_update(before, after(maintenance), LIMITS)
 
 
+@pytest.mark.parametrize(
+    ("maintenance", "match"), [(72_001, "-> 144000 ppm in 2 decisions"), (47_044, "94090 ppm in 2 decisions")]
+)
+def test_runs_that_did_not_happen_move_together(
+    before: ParameterDocument, after: Make[ParameterDocument], maintenance: int, match: str
+) -> None:
+    check_update(before, after(72_000), LIMITS, decisions=2)
+    check_update(before, after(47_045), LIMITS, decisions=2)
+    with pytest.raises(ConstraintError, match=match):
+        check_update(before, after(maintenance), LIMITS, decisions=2)
+
+
 HELD = {"status": "held", "reasons": ("stale bars",)}
 
 
