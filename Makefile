@@ -32,13 +32,16 @@ test: .venv/development ## everything that must hold: format, lint, types, impor
 	.venv/bin/lint-imports
 	$(PY) -m pytest -n 2 --dist worksteal
 
+review: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+review: export MLFLOW_DISABLE_TELEMETRY := true
+review: export DO_NOT_TRACK := true
 review: install ## MLflow with the runs of ./home on loopback
-	.venv/bin/mlflow ui --backend-store-uri sqlite:///home/mlflow.db --host 127.0.0.1 --port 5000
+	.venv/bin/mlflow ui --workers 1 --backend-store-uri sqlite:///home/mlflow.db --host 127.0.0.1 --port 5000
 
 lock: .venv/development ## resolve the requirements again (needs the registry)
 	.venv/bin/pip install --quiet uv
 	.venv/bin/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --generate-hashes --extra pipelines --extra build pyproject.toml -o requirements.lock
 	.venv/bin/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --generate-hashes --extra pipelines --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
-clean: ## remove what the commands made
-	rm -rf .venv home .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove what the commands made, but ./home: it holds the signing keys
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
