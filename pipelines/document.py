@@ -26,6 +26,7 @@ from calibrator.publish.document import (
     encode,
 )
 from pipelines.production import Decisions, Production
+from pipelines.starts import close_out
 
 FIRST_TERM = "first_level"
 HELD_TERM = "held"
@@ -127,7 +128,7 @@ def _fresh(
         "volatility_ppm": ppm_up(float(row["volatility"])),
         "status": "fresh",
         "reasons": reasons(d),
-        "close_out_bars": d.terms.close_out or config.margin.close_out,
+        "close_out_bars": close_out(config, d.terms),
         "level_ppm": ppm_up(float(d.terms.level or config.margin.level)),
         "previous_ppm": old.value_ppm if old else None,
         "attribution": _attribution(d, value, old, previous),
@@ -137,8 +138,7 @@ def _fresh(
     if d.terms.role == "collateral":
         return _collateral(production, d, common, times)
     maintenance, initial = production.tiers(d)
-    plan = production.plan()
-    own = plan[(plan["market"] == d.market) & (plan["origin"] == d.table.index[-1])]
+    own = production.plan_of(d).tail(len(times))
     return PerpetualParameters(
         **common,
         margins=tuple(

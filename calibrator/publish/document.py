@@ -137,7 +137,8 @@ class MarketPart(Part):
 
     `attribution` explains the change against the previous document: its terms add up, in ppm, to the
     maintenance margin of the first tier (or the haircut) minus `previous_ppm`, which is null for a new market
-    and then counts as zero. `reasons` say why a market is held, or what bound the decision.
+    and then counts as zero. `volatility_ppm` runs over `close_out_bars` (a collateral's settlement included).
+    `reasons` say why a market is held, or what bound the decision.
     """
 
     symbol: Symbol
@@ -244,7 +245,7 @@ class ParameterDocument(Part):
     model_digests : dict of str to str
         SHA-256 of every model file that took part.
     bar_seconds, horizon_bars : int
-        Length of a bar in seconds; horizon of `volatility_ppm` in bars.
+        Length of a bar in seconds; horizon of the stress probability in bars.
     markets : tuple of PerpetualParameters or CollateralParameters
         Sorted by `key`, each key once.
     consumer_rule : str

@@ -226,7 +226,8 @@ def tuf_errors(place: str) -> Iterator[None]:
         raise SignatureError(f"{place}: metadata do not verify: {error}") from error
     except (exceptions.DownloadError, HTTPError, OSError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, PublishError) else error
-        raise PublishError(f"{place}: cannot be read or written: {cause}") from error
+        why = str(cause) or str(cause.__context__ or "") or type(cause).__name__
+        raise PublishError(f"{place}: cannot be read or written: {why}") from error
 
 
 def _check_follows(previous: ParameterDocument | None, document: ParameterDocument, payload: bytes) -> None:
