@@ -89,6 +89,7 @@ def _pooled(model: Pooled) -> dict[str, Any]:
         "steps": model.steps,
         "penalty": model.penalty,
         "smearing": model.smearing,
+        "smearings": model.smearings,
         "standardisation": _standardisation(model),
         "coefficients": dict(zip([*regressors, *seasons], model.coefficients.tolist(), strict=True)),
     }

@@ -12,13 +12,18 @@ Array = NDArray[np.float64]
 CLIP = 6.0
 """Standard deviations at which a regressor is cut: a broken feature must not move the forecast further."""
 CLIP_RESIDUAL = 8.0
+LEVEL_ROWS = 500
+"""Rows at which a market's own level counts half."""
 
 
 class Pooled:
     """Ridge regression of ``log(future variance / HAR)`` on the design of all markets.
 
-    The forecast is ``HAR * exp(w * (fit + log mean exp(residual)))`` with Duan's smearing correction and the
-    hull weight ``w``, which is 1 inside the training data and fades to 0 outside.
+    The forecast is ``HAR * exp(w * (fit + log level))`` with the hull weight ``w``, which is 1 inside the
+    training data and fades to 0 outside. The level is Duan's smearing correction, the mean of
+    ``exp(residual)``, per market and shrunk towards that of all markets: how far a logarithm lies below its
+    mean depends on what a market's variance is measured from. A market with less than ``LEVEL_ROWS`` rows
+    never gets a level below the common one.
 
     Parameters
     ----------
@@ -52,6 +57,7 @@ class Pooled:
         self._cells = np.unique(_cell(rows))
         x = self._matrix(rows)
         self.coefficients, self.smearing = np.zeros(x.shape[1]), 0.0
+        self.smearings: dict[str, float] = {}
         if not known.any():
             return self
         y = np.log(target[known].to_numpy(float)) - self._log_core(rows)
@@ -59,12 +65,21 @@ class Pooled:
         penalty[0, 0] = 0.0
         self.coefficients = np.linalg.solve(x.T @ x + penalty, x.T @ y)
         residual = np.clip(y - x @ self.coefficients, -CLIP_RESIDUAL, CLIP_RESIDUAL)
-        self.smearing = float(np.log(np.mean(np.exp(residual))))
+        over = pd.Series(np.exp(residual)).groupby(rows["market"].to_numpy())
+        self._set_levels(over.sum(), over.size())
         return self
+
+    def _set_levels(self, total: pd.Series, count: pd.Series) -> None:
+        common = total.sum() / count.sum()
+        own = (total + LEVEL_ROWS * common) / (count + LEVEL_ROWS)
+        own = own.where(count >= LEVEL_ROWS, np.maximum(own, common))
+        self.smearing = float(np.log(common))
+        self.smearings = {str(market): float(np.log(value)) for market, value in own.items()}
 
     def forecast(self, history: pd.DataFrame) -> pd.Series:
         """Return the variance per design row."""
-        ratio = _dot(self._matrix(history), self.coefficients) + self.smearing
+        level = history["market"].map(self.smearings).astype(float).fillna(self.smearing).to_numpy()
+        ratio = _dot(self._matrix(history), self.coefficients) + level
         weight = self._hull.weight(history[self._columns].to_numpy(float))
         return pd.Series(np.exp(self._log_core(history) + weight * ratio), history.index)
 

@@ -11,7 +11,7 @@ from calibrator.features import Clock, build_features, future_variance
 from calibrator.forecast.design import Hull, design, regressors
 from calibrator.forecast.har import Har
 from calibrator.forecast.lgbm import Boosted
-from calibrator.forecast.pooled import CLIP_RESIDUAL, Pooled
+from calibrator.forecast.pooled import CLIP_RESIDUAL, LEVEL_ROWS, Pooled
 
 CLOCK = Clock(step=pd.Timedelta("6h"), cadence=4, horizon=4)
 Rows = tuple[pd.DataFrame, pd.Series]
@@ -36,9 +36,25 @@ def test_pooled_equals_ridge(learned_rows: Rows) -> None:
     assert model.coefficients[0] == pytest.approx(ridge.intercept_)
     residual = np.clip(y - ridge.predict(x[known]), -CLIP_RESIDUAL, CLIP_RESIDUAL)
     inside = model._hull.weight(rows[model._columns].to_numpy(float)) == 1.0
-    expected = np.exp(rows["core"] + ridge.predict(x)) * np.exp(residual).mean()
+    market = rows["market"][known]
+    common, count = np.exp(residual).mean(), residual.groupby(market).size()
+    level = (np.exp(residual).groupby(market).sum() + LEVEL_ROWS * common) / (count + LEVEL_ROWS)
+    assert (count > LEVEL_ROWS).all()
+    expected = np.exp(rows["core"] + ridge.predict(x)) * rows["market"].map(level)
     np.testing.assert_allclose(model.forecast(rows)[inside], expected[inside], rtol=1e-8)
     assert inside[known.to_numpy()].all()
+
+
+def test_a_short_history_never_lowers_the_level(learned_rows: Rows) -> None:
+    rows, target = learned_rows
+    name = rows["market"].iloc[0]
+    own = rows["market"] == name
+    few = own & (own.cumsum() <= 100)
+    for factor in (0.01, 100.0):
+        scaled = target.where(~own, factor * target).where(~own | few)
+        model = Pooled(steps=1).fit(rows, scaled)
+        assert model.smearings[name] >= model.smearing
+    assert model.smearings[name] > model.smearing
 
 
 MODELS = {
