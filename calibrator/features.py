@@ -100,13 +100,13 @@ def bar_variance(grid: Grid, *, proxy: Literal["squared", "range"]) -> Array:
     """Variance of each bar.
 
     ``squared``: squared close-to-close log return. ``range``: squared gap from the last close to the open
-    plus the Rogers-Satchell range, ``log(h/o) log(h/c) + log(l/o) log(l/c)``; where only closes exist it
-    equals ``squared``.
+    plus the Garman-Klass range, ``log(h/l)^2 / 2 - (2 log 2 - 1) log(c/o)^2``; where only closes exist it
+    equals ``squared``. It is positive on every bar that moved.
 
     References
     ----------
-    Rogers, L. and Satchell, S. (1991). Estimating variance from high, low and closing prices.
-    Annals of Applied Probability 1.
+    Garman, M. and Klass, M. (1980). On the estimation of security price volatilities from historical data.
+    Journal of Business 53.
     """
     last = np.concatenate([[np.nan], grid.close[:-1]])
     if proxy == "squared":
@@ -114,7 +114,7 @@ def bar_variance(grid: Grid, *, proxy: Literal["squared", "range"]) -> Array:
         return squared
     up, down = np.log(grid.high / grid.open), np.log(grid.low / grid.open)
     body = np.log(grid.close / grid.open)
-    ranged: Array = np.log(grid.open / last) ** 2 + up * (up - body) + down * (down - body)
+    ranged: Array = np.log(grid.open / last) ** 2 + (up - down) ** 2 / 2 - (2 * np.log(2) - 1) * body**2
     return ranged
 
 

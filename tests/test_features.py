@@ -296,7 +296,7 @@ def test_sessions_know_the_future_when_the_session_has_happened() -> None:
     assert losses["long"][0] == pytest.approx(max(0, 1 - bars["low"][1:3].min() / bars["close"][0]))
 
 
-def test_rogers_satchell_reference() -> None:
+def test_garman_klass_reference() -> None:
     grid = Grid(
         pd.date_range("2024-01-01", periods=2, freq="1D", tz="UTC"),
         open=np.array([100.0, 100.0]),
@@ -305,12 +305,20 @@ def test_rogers_satchell_reference() -> None:
         close=np.array([99.5, 101.0]),
         volume=np.array([1.0, 1.0]),
     )
-    # ln(103/100) ln(103/101) + ln(98/100) ln(98/101), plus the squared gap ln(100/99.5)^2.
-    expected = 0.0295588022 * 0.0196084714 + 0.0202027073 * 0.0301530382 + 0.0050125418**2
+    # ln(103/98)^2 / 2 - (2 ln 2 - 1) ln(101/100)^2, plus the squared gap ln(100/99.5)^2.
+    expected = 0.0497615095**2 / 2 - 0.3862943611 * 0.0099503309**2 + 0.0050125418**2
     got = bar_variance(grid, proxy="range")
     assert np.isnan(got[0])
     assert got[1] == pytest.approx(expected, rel=1e-7)
     assert bar_variance(grid, proxy="squared")[1] == pytest.approx(np.log(101 / 99.5) ** 2)
+
+
+def test_range_variance_of_a_day_that_only_falls_is_not_zero() -> None:
+    time = pd.date_range("2024-01-01", periods=2, freq="1D", tz="UTC")
+    fall = [np.array(x) for x in ([100.0, 100.0], [100.0, 100.0], [100.0, 80.0], [100.0, 80.0], [1.0, 1.0])]
+    o, h, low, c, v = fall
+    got = bar_variance(Grid(time, open=o, high=h, low=low, close=c, volume=v), proxy="range")
+    assert got[1] == pytest.approx((1.5 - 2 * np.log(2)) * np.log(0.8) ** 2)
 
 
 def test_range_variance_is_the_squared_return_where_only_closes_exist() -> None:
