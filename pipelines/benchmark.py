@@ -39,6 +39,7 @@ def forecast(  # noqa: PLR0913, PLR0917 - one parameter per option
         from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
         from calibrator.errors import ConfigError  # noqa: PLC0415
         from pipelines.benchmarks.forecast import Options, run, write  # noqa: PLC0415
+        from pipelines.benchmarks.forecast_pages import show as show_tables  # noqa: PLC0415
         from pipelines.progress import bars  # noqa: PLC0415
 
         settings = load_config(config, overrides or ())
@@ -52,7 +53,7 @@ def forecast(  # noqa: PLR0913, PLR0917 - one parameter per option
             parts = run(settings, as_of=at, progress=progress, options=options)
         docs = DOCS if write_docs else None
         files = write(parts, home=home, title=config.stem, made_on=now.date(), docs=docs)
-        console.print(files["table"].read_text(), markup=False, highlight=False)
+        show_tables(parts, console)
         print_files(files, console)
 
 
