@@ -110,7 +110,7 @@ def inspect(
     """
     found: list[Finding] = []
     restarts: list[tuple[str, Finding]] = []
-    stale = 0
+    stale: list[Finding] = []
     markets = list(histories(bars))
     for history in markets:
         for refuse in _REFUSALS:
@@ -119,13 +119,19 @@ def inspect(
         restart = _restart(history, data)
         restarts += [restart] if restart is not None else []
         late = _stale(history, data, as_of)
-        found += [late] if late is not None else []
-        stale += late is not None
-    if stale == len(markets):
-        newest = max(h.at(-1) for h in markets)
+        stale += [late] if late is not None else []
+    found += stale
+    if len(stale) == len(markets):
+        newest = max(f.last for f in stale if f.last is not None)
+        stuck = all((as_of - h.at(-1)) / data.step <= data.stale_after for h in markets)
+        rule = (
+            f"its price stands still for {STUCK_BARS} bars or more up to"
+            if stuck
+            else f"more than data.stale_after = {data.stale_after} bars of {data.bar} before"
+        )
         raise StaleDataError(
-            f"every market is stale: the newest bar is of {newest.isoformat()}, more than "
-            f"data.stale_after = {data.stale_after} bars of {data.bar} before as-of {as_of.isoformat()}"
+            f"every market is stale: the newest bar is of {newest.isoformat()}, {rule} as-of "
+            f"{as_of.isoformat()}"
         )
     return _without_restarts(bars, data, restarts, found)
 
@@ -216,12 +222,17 @@ def _short_gap(history: History, data: DataConfig) -> Finding | None:
     return _gaps(history, unusual & (missing <= data.max_gap), "short gap", "reported, windows missing")
 
 
-def _stuck(history: History, _: DataConfig) -> Finding | None:
-    """Return runs of identical closes without range; ``count`` is the number of runs."""
+def _runs(history: History) -> tuple[Clock, Clock]:
+    """Return the number of each bar's run of identical closes without range, and the bars of each run."""
     flat = (history.high == history.low) & (history.close == history.low)
     joined = flat[1:] & flat[:-1] & (history.close[1:] == history.close[:-1])
-    run = np.concatenate([[0], np.cumsum(~joined)])
-    length = np.bincount(run)
+    run = np.concatenate([[0], np.cumsum(~joined)]).astype(np.int64)
+    return run, np.bincount(run).astype(np.int64)
+
+
+def _stuck(history: History, _: DataConfig) -> Finding | None:
+    """Return runs of identical closes without range; ``count`` is the number of runs."""
+    run, length = _runs(history)
     stuck = np.flatnonzero(length >= STUCK_BARS)
     if not len(stuck):
         return None
@@ -261,11 +272,18 @@ def _restart(history: History, data: DataConfig) -> tuple[str, Finding] | None:
 
 
 def _stale(history: History, data: DataConfig, as_of: pd.Timestamp) -> Finding | None:
-    """Return a market without a bar in the last ``stale_after`` bars; ``count`` is its age in bars."""
-    age = (as_of - history.at(-1)) / data.step * _density(history, data)
-    if age <= data.stale_after:
+    """Return a market without a bar in the last ``stale_after`` bars, or whose feed is stuck at its end.
+
+    ``count`` is the age in bars of the last price that is alive: a frozen price looks like calm, and calm
+    would lower the margin.
+    """
+    frozen = int(_runs(history)[1][-1])
+    stuck = frozen >= STUCK_BARS
+    last = history.at(-frozen if stuck else -1)
+    age = (as_of - last) / data.step * _density(history, data)
+    if age <= data.stale_after and not stuck:
         return None
-    return Finding(history.market, "stale", int(age), history.at(-1), history.at(-1), "reported")
+    return Finding(history.market, "stale", int(age), last, last, "reported")
 
 
 def _gaps(history: History, where: npt.NDArray[np.bool_], rule: str, action: str) -> Finding | None:

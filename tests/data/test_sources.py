@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from calibrator.config import Config, parse_config
 from calibrator.data.sources import SOURCES, digest, load_bars, load_implied_volatility, resolve_as_of
 from calibrator.data.synthetic import synthetic_bars
-from calibrator.errors import DataError
+from calibrator.errors import DataError, StaleDataError
 from calibrator.frames import BARS, FINDINGS, IMPLIED_VOLATILITY, conform
 
 HOUR = pd.Timedelta("1h")
@@ -237,6 +237,18 @@ def test_a_stuck_feed_is_a_run_of_identical_bars(tmp_path: Path, length: int, co
     if count:
         assert findings["first"][0] == bars["time"][50]
         assert findings["last"][0] == bars["time"][50 + length - 1]
+
+
+@pytest.mark.parametrize(("length", "stale"), [(24, {"A": 23}), (23, {})])
+def test_a_feed_that_is_stuck_at_its_end_is_stale(tmp_path: Path, length: int, stale: dict[str, int]) -> None:
+    bars = synthetic_bars(["A", "B"], periods=300, seed=10)
+    prices = ["open", "high", "low", "close"]
+    bars.loc[300 - length : 299, prices] = 99.0
+    assert _rule(_found(tmp_path, bars)[1], "stale") == stale
+    if stale:
+        bars.loc[600 - length : 599, prices] = 99.0
+        with pytest.raises(StaleDataError, match="its price stands still for 24 bars or more up to as-of"):
+            _found(tmp_path, bars)
 
 
 @pytest.mark.parametrize(("factor", "count"), [(100.0, 1), (1e-3, 1), (10.0, 0)])
