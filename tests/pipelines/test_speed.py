@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibrator.data.synthetic import synthetic_bars
 from pipelines.benchmarks import speed
 from pipelines.benchmarks.timing import interleaved, ratio
 
@@ -61,9 +62,7 @@ def test_both_ways_to_roll_give_the_same_values(tables: dict[str, speed.Table]) 
 
 
 def test_a_missing_value_in_one_of_them_only_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = speed._columns(
-        pd.DataFrame({n: np.arange(1.0, 2000.0) for n in ("high", "low", "close", "volume")})
-    )
+    columns = speed._columns(synthetic_bars(["A"], periods=2000, seed=1))
     assert speed._difference(columns, "together") < 1e-9
     monkeypatch.setattr(speed, "_extremes", lambda x: [v * np.nan for v in speed._extremes_pandas(x)])
     assert speed._difference(columns, "together") == float("inf")
