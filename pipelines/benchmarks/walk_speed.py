@@ -17,7 +17,7 @@ from calibrator.forecast.garch_arch import ArchEstimator
 from calibrator.forecast.garch_estimation import fit_windows
 from calibrator.forecast.garch_parameters import Errors, Spec
 from calibrator.forecast.har import Har
-from calibrator.forecast.lgbm import LEAST_ROWS, PARAMETERS, Boosted
+from calibrator.forecast.lgbm import LEAST_ROWS, MOST_LEAVES, MOST_ROWS_IN_LEAF, PARAMETERS, Boosted
 from pipelines.benchmarks.timing import Clock, interleaved, ratio
 from pipelines.forecasting import Progress
 
@@ -33,7 +33,7 @@ SPECS: Final[tuple[tuple[Spec, Errors], ...]] = (
 )
 LEVELS: Final = (0.01, 0.05, 0.50, 0.95, 0.99)
 ROUNDS: Final = 300
-SAMPLED_REFITS, SAMPLED_WINDOWS = 5, 10
+SAMPLED_REFITS, SAMPLED_WINDOWS = 3, 10
 RESTART: Final = 50
 SAID_LEARNERS: Final = (
     "One refit on all rows known by then, one thread, 300 rounds, evenly spaced refits of the walk-forward "
@@ -131,6 +131,7 @@ def _refit_tasks(world: World, cut: pd.Timestamp, rounds: int) -> dict[str, Call
     x = everything[known]
     first = x[(world.rows["time"] <= world.refits[0]).to_numpy()[known]]
     options = {"verbose": -1, "num_threads": 1}
+    size = {"num_leaves": MOST_LEAVES, "min_data_in_leaf": MOST_ROWS_IN_LEAF}
     base = lgb.Dataset(first, np.zeros(len(first)), params=options, free_raw_data=False).construct()
     all_rows = lgb.Dataset(everything, params=options, free_raw_data=False).construct()
     used = np.flatnonzero(known)
@@ -143,7 +144,7 @@ def _refit_tasks(world: World, cut: pd.Timestamp, rounds: int) -> dict[str, Call
 
     def model_per_quantile() -> list[lgb.Booster]:
         data = lgb.Dataset(x, returns, params=options)
-        settings = {**PARAMETERS, **options, "objective": "quantile"}
+        settings = {**PARAMETERS, **options, **size, "objective": "quantile"}
         return [lgb.train({**settings, "alpha": level}, data, rounds) for level in LEVELS]
 
     return {
