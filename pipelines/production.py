@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from calibrator.calibrate.margin import Liquidity, initial_margin, margin_tiers, round_up
 from calibrator.calibrate.plan import expected_path
-from calibrator.calibrate.procyclicality import limit, limit_ahead, long_run_floor
+from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead, long_run_floor
 from calibrator.calibrate.tail import rolling_tails
 from calibrator.config import Config, MarketConfig
 from calibrator.domain import SIDES
@@ -246,6 +246,7 @@ def _calibrate(
     turnover = _wide(forecasts, forecasts.features["turnover"], found)
     probability = _wide(forecasts, forecasts.probability, found)
     whole, complete = _whole(forecasts, found, clock)
+    floors = borrowed_floor(_floors(found, level, config), volatility)
     out = {}
     for i, market in enumerate(found.markets):
         table = pd.DataFrame({"volatility": volatility[:, i]}, index=found.times.rename("origin"))
@@ -257,19 +258,27 @@ def _calibrate(
             table[f"tail_{side}"] = quantile[:, i, s]
             table[f"shortfall_{side}"] = shortfall[:, i, s] * volatility[:, i] + config.margin.gap_add_on
             table[f"unlimited_{side}"] = quantile[:, i, s] * volatility[:, i] + config.margin.gap_add_on
-            table[f"floor_{side}"] = long_run_floor(
-                found.values[:, i, s],
-                found.known[:, i],
-                share=config.margin.floor,
-                level=level,
-                window=config.margin.floor_window,
-                least=config.margin.tail_min,
-            )
+            table[f"floor_{side}"] = floors[:, i, s]
         if borrow is not None:
             table["borrow"] = borrow[:, i, 0] * table["volatility"] * np.sqrt(clock.cadence / length)
         usable = table[table[[f"unlimited_{s}" for s in SIDES]].notna().all(axis=1)]
         if not usable.empty:
             out[market] = _publishable(market, usable.copy(), forecasts, terms, config)
+    return out
+
+
+def _floors(found: Losses, level: float, config: Config) -> Array:
+    """Long-run floor of each market and side from its own losses, (decisions, markets, sides)."""
+    out = np.full(found.values.shape[:3], np.nan)
+    for market, side in np.ndindex(out.shape[1:]):
+        out[:, market, side] = long_run_floor(
+            found.values[:, market, side],
+            found.known[:, market],
+            share=config.margin.floor,
+            level=level,
+            window=config.margin.floor_window,
+            least=config.margin.tail_min,
+        )
     return out
 
 

@@ -191,3 +191,33 @@ def long_run_floor(
         if len(past) >= least * losses.shape[1]:
             out[t] = share * np.quantile(past, level)
     return out
+
+
+def borrowed_floor(floor: Array, volatility: Array) -> Array:
+    """Give a market without a long run of its own the floor of its peers, at its own volatility.
+
+    ``volatility * median over the peers of (their floor / their volatility)``, decision by decision.
+
+    Parameters
+    ----------
+    floor : numpy.ndarray, shape (decisions, markets, sides)
+        Long-run floors (fraction); NaN = too little history.
+    volatility : numpy.ndarray, shape (decisions, markets)
+        Forecast over the close-out.
+
+    Returns
+    -------
+    numpy.ndarray, shape (decisions, markets, sides)
+        The same floors; NaN only where no peer has one or the volatility is unknown.
+
+    Examples
+    --------
+    >>> floor = np.array([[[0.06], [0.10], [np.nan]]])
+    >>> borrowed_floor(floor, np.array([[0.03, 0.04, 0.02]])).ravel().round(3).tolist()
+    [0.06, 0.1, 0.045]
+    """
+    relative = floor / volatility[:, :, None]
+    peers = np.full((len(floor), 1, floor.shape[2]), np.nan)
+    some = np.isfinite(relative).any(axis=1)
+    peers[:, 0, :][some] = np.nanmedian(np.moveaxis(relative, 1, 2)[some], axis=1)
+    return np.where(np.isnan(floor), peers * volatility[:, :, None], floor)

@@ -187,3 +187,36 @@ def test_tail_and_margin_are_not_tighter_than_the_peers(made: Production, days: 
     assert new[f"tail_{side}"] > peers[f"tail_{side}"].astype(float).max()
     target = peers[f"unlimited_{side}"] / peers["volatility"]
     assert new[f"unlimited_{side}"] / new["volatility"] > target.astype(float).max()
+
+
+def goals(made: Production, market: str, side: str) -> float:
+    """What the margin moves to, in units of volatility."""
+    last = last_of(made, market)
+    return float(np.fmax(last[f"unlimited_{side}"], last[f"floor_{side}"]) / last["volatility"])
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("days", [5, 15, 30, 60])
+def test_the_margin_is_not_below_the_typical_peers_at_equal_volatility(
+    made: Production, days: int, side: str
+) -> None:
+    typical = np.median([goals(made, m, side) for m in PEERS])
+    assert goals(made, f"new {days:02d}", side) >= typical
+
+
+def test_in_a_calm_market_the_floor_of_its_peers_holds_a_newcomer_up(bars: pd.DataFrame) -> None:
+    calm = bars.copy()
+    start = calm["time"].iloc[-1] - pd.Timedelta("60D")
+    for _, own in calm.groupby("market", sort=False):
+        later = own.index[own["time"] > start]
+        anchor = own.loc[own["time"] <= start, "close"].iloc[-1]
+        for column in ("open", "high", "low", "close"):
+            calm.loc[later, column] = anchor * (own.loc[later, column] / anchor) ** 0.1
+    made = run(newcomers(calm, [30]))
+    assert (last_of(made, "A")[["floor_long", "floor_short"]] > 2 * last_of(made, "A")["volatility"]).all()
+    for side in SIDES:
+        new = last_of(made, "new 30")
+        relative = [last_of(made, m)[f"floor_{side}"] / last_of(made, m)["volatility"] for m in PEERS]
+        assert new[f"floor_{side}"] / new["volatility"] == pytest.approx(np.median(relative))
+        assert new[f"floor_{side}"] > new[f"unlimited_{side}"]
+        assert new[f"margin_{side}"] >= new[f"floor_{side}"]
