@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MPLBACKEND := Agg
 
-.PHONY: help install run test review lock clean
+.PHONY: help install run test review benchmarks lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -37,6 +37,10 @@ review: export MLFLOW_DISABLE_TELEMETRY := true
 review: export DO_NOT_TRACK := true
 review: install ## MLflow with the runs of ./home on loopback
 	.venv/bin/mlflow ui --workers 1 --backend-store-uri sqlite:///home/mlflow.db --host 127.0.0.1 --port 5000
+
+benchmarks: install ## the tables under docs/benchmarks that need no data of your own
+	$(PY) -m pipelines benchmark forecast --config pipelines/config/indices.yaml --write-docs
+	$(PY) -m pipelines benchmark speed --write-docs
 
 lock: .venv/development ## resolve the requirements again (needs the registry)
 	.venv/bin/pip install --quiet uv

@@ -91,10 +91,11 @@ def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) 
     kpis = pd.concat([p[1] for p in parts], ignore_index=True)
     policies = {p[3]: p[2] for p in parts}
     scores = forecast_scores(production.forecasts, production.config)
-    content = summary(coverage, kpis, policies=parts[0][2], replays=replays, population=population)
+    content = summary(coverage, kpis, replays=replays, population=population)
     content["policies"] = {name: _plain(table) for name, table in policies.items()}
     content["rejections"] = {p[3]: plain(p[4]) for p in parts}
     content["forecasts"] = _plain(scores)
+    content["below_forecast"] = _plain(below_forecast(margins))
     progress("backtest", len(by_terms) + 1, len(by_terms) + 1)
     held = pd.concat([p[5] for p in parts], ignore_index=True)
     return Backtest(held, coverage, kpis, policies, replays, population, scores, content)
@@ -108,6 +109,21 @@ def in_window(frame: pd.DataFrame, config: Config, *, column: str = "origin") ->
     if config.backtest.end is not None:
         keep &= frame[column] <= pd.Timestamp(config.backtest.end)
     return frame[keep].reset_index(drop=True)
+
+
+def below_forecast(margins: pd.DataFrame) -> pd.DataFrame:
+    """How often, and how far, the limits kept a published margin below the forecast tail.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Per market and side: ``share`` of decisions more than 0.1 % below, and the ``worst_ratio`` of the
+        published to the unlimited margin.
+    """
+    ratio = margins["margin"] / margins["margin_unlimited"]
+    by = [margins["market"] + " " + margins["side"]]
+    grouped = ratio.groupby(by)
+    return pd.DataFrame({"share": (ratio < 0.999).groupby(by).mean(), "worst_ratio": grouped.min()})
 
 
 def realized_variance(forecasts: Forecasts) -> pd.DataFrame:
@@ -176,11 +192,24 @@ def _challenge(
     ours = own[[*ROW, "margin", "margin_unlimited"]].rename(
         columns={"margin": "ours", "margin_unlimited": "ours_unlimited"}
     )
-    policies = equal_margin_shortfall(table.merge(ours, on=ROW), losses)
+    policies = _compared(table.merge(ours, on=ROW), losses)
     counted = asdict(rejections(own, losses, size=SIZE, block=10, draws=199, seed=1))
     label = f"{terms.role}, {length} bars, {level:.4g}, {terms.loss}"
     worst = losses.groupby(ROW, as_index=False)["loss"].max()
     return coverage, kpis, policies, label, counted, own.merge(worst, on=ROW, how="left")
+
+
+def _compared(table: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
+    """Compare the policies that have margins at all; a short history has none of the slow ones."""
+    ready = in_both(table, losses).dropna(axis=1, how="all")
+    if "historical_simulation" not in ready or ready.dropna().empty:
+        return pd.DataFrame()
+    return equal_margin_shortfall(ready, losses)
+
+
+def in_both(table: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of policies whose origins have losses inside the window."""
+    return table[table["origin"].isin(losses["origin"].unique())].reset_index(drop=True)
 
 
 def _plain(table: pd.DataFrame) -> dict[str, object]:

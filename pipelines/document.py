@@ -12,7 +12,7 @@ from calibrator.calibrate.attribution import TERMS, attribute
 from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
 from calibrator.config import Config
 from calibrator.domain import PPM, HaircutSchedule, Regime, ppm_up
-from calibrator.errors import StaleDataError
+from calibrator.errors import InfeasibleScheduleError, StaleDataError
 from calibrator.publish.canonical import digest
 from calibrator.publish.document import (
     CollateralParameters,
@@ -30,6 +30,7 @@ from pipelines.starts import close_out
 
 FIRST_TERM = "first_level"
 HELD_TERM = "held"
+REASON_LENGTH = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,17 @@ def build_document(
     before = {m.symbol: m for m in previous.markets} if previous else {}
     markets: list[MarketParameters] = []
     for symbol in sorted(set(production.decisions) | set(before)):
+        reason = "input is stale" if symbol in stale else "no decision: too little history or no data"
         if symbol in production.decisions and symbol not in stale:
-            made = _fresh(production, production.decisions[symbol], as_of, before.get(symbol), previous)
-            markets.append(made)
-        elif symbol in before:
-            reason = "input is stale" if symbol in stale else "no decision: too little history or no data"
+            try:
+                d = production.decisions[symbol]
+                markets.append(_fresh(production, d, as_of, before.get(symbol), previous))
+                continue
+            except InfeasibleScheduleError as error:
+                if symbol not in before:
+                    raise
+                reason = f"no schedule is feasible: {error}"[:REASON_LENGTH]
+        if symbol in before:
             markets.append(_held(before[symbol], reason))
     if not markets:
         raise StaleDataError(f"no market has fresh data at {as_of} and none was published before")

@@ -16,7 +16,7 @@ from calibrator.domain import SIDES
 from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
-from pipelines.starts import Losses, close_out, collect_losses, groups, loss_frame
+from pipelines.starts import Losses, close_out, closes_only, collect_losses, groups, loss_frame
 
 Array = NDArray[np.float64]
 TAIL_REFIT = 7
@@ -213,7 +213,7 @@ def produce(bars: pd.DataFrame, implied: pd.DataFrame, *, config: Config, progre
     clock = clock_of(config)
     forecasts = forecast_all(bars, implied, config=config, clock=clock, progress=progress)
     rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
-    grouped = groups(config, list(dict.fromkeys(rows["market"])))
+    grouped = groups(config, list(dict.fromkeys(rows["market"])), closes_only(bars))
     decisions: dict[str, Decisions] = {}
     losses = []
     for done, (terms, markets) in enumerate(grouped.items()):

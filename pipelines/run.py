@@ -9,7 +9,7 @@ import pandas as pd
 
 from calibrator.config import Config
 from calibrator.data.sources import digest, load_bars, load_implied_volatility
-from calibrator.errors import PublishError
+from calibrator.errors import ConfigError, PublishError
 from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.constraints import check_update
 from calibrator.publish.document import ParameterDocument, encode
@@ -83,6 +83,7 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         bars, found = load_bars(config, as_of=as_of)
         implied, more = load_implied_volatility(config, as_of=as_of)
         findings = pd.concat([found, more], ignore_index=True)
+        check_markets(config, set(bars["market"]))
         at = as_of or bars["time"].max().to_pydatetime()
         production = produce(bars, implied, config=config, progress=progress)
         challenged = backtest(production, bars, progress=progress)
@@ -94,6 +95,7 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         )
         stale = set(findings.loc[findings["rule"] == "stale", "market"])
         document = _document(production, home, at, stale, identity)
+        _check(production, home, document)
         folder = run_folder(home, at)
         progress("report", 0, 2)
         review = Review(production, document, challenged, findings, bars, version=version("calibrator"))
@@ -103,12 +105,12 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         progress("report", 1, 2)
         files = _save(folder, production, challenged, document, page)
         for model, text in texts.items():
-            files[f"model {model}"] = save(_made(home / "models") / model, text)
+            files[f"model {model}"] = save(_made(home / "models" / folder.name) / model, text)
         published = _publish(home, config, document, clock)
         progress("report", 2, 2)
         _track(tracked, document, challenged, files)
     files = {what: path for what, path in files.items() if not what.startswith("model ")}
-    files |= {"models": home / "models", "signed repository": home / "published"}
+    files |= {"models": home / "models" / folder.name, "signed repository": home / "published"}
     if config.tracking.enabled and config.tracking.uri is None:
         files["MLflow store"] = home / "mlflow.db"
     return Result(
@@ -130,6 +132,20 @@ def _track(tracked: Run, document: ParameterDocument, challenged: Backtest, file
     tracked.log_artifacts({f"models/{name}": path.read_bytes() for name, path in models.items()})
 
 
+def check_markets(config: Config, known: set[str]) -> None:
+    """Refuse settings for a market that has no bars: a typo must not turn a collateral into a perpetual.
+
+    Raises
+    ------
+    ConfigError
+        Names the first such market.
+    """
+    unknown = sorted(set(config.markets) - known)
+    if unknown:
+        some = ", ".join(sorted(known)[:8])
+        raise ConfigError(f"markets.{unknown[0]}: no bars of this market; there are {some}")
+
+
 def _document(
     production: Production, home: Path, as_of: datetime, stale: set[str], identity: Identity
 ) -> ParameterDocument:
@@ -145,13 +161,23 @@ def _document(
     return build_document(production, as_of=as_of, stale=stale, previous=last, identity=identity)
 
 
+def _check(production: Production, home: Path, document: ParameterDocument) -> None:
+    """Refuse an update that moves faster than the limits allow over the decisions since the last document."""
+    last = latest(home) if (home / "published").exists() else None
+    if last is None or last == document:
+        return
+    since = pd.Timestamp(last.issued_at)
+    passed = [int((d.table.index > since).sum()) for d in production.decisions.values()]
+    limits = production.config.margin.limits.to_domain()
+    check_update(last, document, limits, decisions=max([1, *passed]))
+
+
 def _publish(home: Path, config: Config, document: ParameterDocument, clock: datetime) -> bool:
     if not (home / "keys").exists():
         create_keys(home / "keys")
     last = latest(home) if (home / "published").exists() else None
     if last == document:
         return False
-    check_update(last, document, config.margin.limits.to_domain())
     life = timedelta(days=config.publish.metadata_days)
     return publish(home, encode(document), now=clock, metadata_life=life)
 

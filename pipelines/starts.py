@@ -38,12 +38,33 @@ class Losses:
     known_at: NDArray[np.datetime64]
 
 
-def groups(config: Config, markets: list[str]) -> dict[MarketConfig, list[str]]:
-    """Group the markets whose tails may be pooled: equal role, close-out, level and kind of loss."""
+def groups(
+    config: Config, markets: list[str], closes_only: frozenset[str] = frozenset()
+) -> dict[MarketConfig, list[str]]:
+    """Group the markets whose tails may be pooled: equal role, close-out, level and kind of loss.
+
+    A market in ``closes_only`` has no highs and lows, so its loss is terminal whatever the settings say.
+    """
     out: dict[MarketConfig, list[str]] = {}
     for market in markets:
-        out.setdefault(config.market(market), []).append(market)
+        terms = config.market(market)
+        if market in closes_only:
+            terms = terms.model_copy(update={"loss": "terminal"})
+        out.setdefault(terms, []).append(market)
     return out
+
+
+def closes_only(bars: pd.DataFrame) -> frozenset[str]:
+    """Return the markets whose bars never have a range: price-only sources.
+
+    Examples
+    --------
+    >>> bars = pd.DataFrame({"market": ["A", "B"], "high": [1.0, 2.0], "low": [1.0, 1.0]})
+    >>> sorted(closes_only(bars))
+    ['A']
+    """
+    ranged = (bars["high"] > bars["low"]).groupby(bars["market"]).any()
+    return frozenset(ranged.index[~ranged])
 
 
 def close_out(config: Config, terms: MarketConfig) -> int:

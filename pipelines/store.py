@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +51,7 @@ def save_frame(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def config_digest(config: Config) -> str:
-    """Digest a configuration; files count by name, because their content has a digest of its own.
+    """Digest a configuration and the software's version; files count by name (their content has a digest).
 
     Examples
     --------
@@ -63,5 +64,6 @@ def config_digest(config: Config) -> str:
         entry["path"] = Path(entry["path"]).name
     spelled["data"]["implied_volatility"] = [Path(p).name for p in spelled["data"]["implied_volatility"]]
     spelled.pop("tracking")
+    spelled["software"] = version("calibrator")
     text = json.dumps(spelled, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -186,6 +186,7 @@ SETTINGS = {
     "unknown key": ({"data": {"colour": "red"}}, 2, "data.colour"),
     "level above one": ({"margin": {"level": 1.2}}, 2, "margin.level"),
     "ten thousand digits": ({"margin": {"close_out": int("9" * 4000)}}, 2, "margin.close_out"),
+    "settings of an unknown market": ({"markets": {"OLI": {"role": "collateral"}}}, 2, "markets.OLI"),
     "unknown market": ({"data": {"markets": ["ZZZ"]}}, 3, "ZZZ"),
 }
 
@@ -252,3 +253,35 @@ def test_the_backtest_is_json_with_a_verdict(finished: Finished) -> None:
     assert found["verdict"]["status"] in {"pass", "review"}
     assert found["replay"]["simulated"] is True
     assert set(found) >= {"coverage", "kpis", "policies", "replay", "rejections", "forecasts", "verdict"}
+
+
+def test_missed_days_do_not_block_the_next_document(place: Path, command: Command) -> None:
+    last = pd.read_parquet(place / "bars.parquet")["time"].max()
+    for days in (12, 0):
+        at = (last - pd.Timedelta(days=days)).isoformat()
+        ended = command("run", "--config", place / "run.yaml", "--home", place / "home", "--as-of", at)
+        assert ended.exit_code == 0, ended.output
+
+
+def test_prices_without_a_range_lose_at_the_close(place: Path, command: Command) -> None:
+    bars = pd.read_parquet(place / "bars.parquet")
+    flat = bars.assign(**dict.fromkeys(("open", "high", "low"), bars["close"]))
+    bars.where(bars["market"] != "BBB", flat).to_parquet(place / "bars.parquet", index=False)
+    ended = command("run", "--config", place / "run.yaml", "--home", place / "home")
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(only(place, "backtest.json").read_text())
+    assert {name.split(", ")[-1] for name in found["policies"]} == {"excursion", "terminal"}
+
+
+def test_a_refused_update_leaves_no_document_behind(place: Path, command: Command) -> None:
+    last = pd.read_parquet(place / "bars.parquet")["time"].max()
+    eve = (last - pd.Timedelta("1D")).isoformat()
+    first = command("run", "--config", place / "run.yaml", "--home", place / "home", "--as-of", eve)
+    assert first.exit_code == 0, first.output
+    before = files(place / "home" / "published")
+    tiny = ["--set", "margin.limits={max_increase: 0.000001, max_decrease: 0.000001}"]
+    doubled = ["--set", "margin.gap_add_on=0.2"]
+    ended = command("run", "--config", place / "run.yaml", "--home", place / "home", *tiny, *doubled)
+    assert ended.exit_code == 5, ended.output
+    assert files(place / "home" / "published") == before
+    assert len(list((place / "home" / "runs").glob("*/parameters.json"))) == 1
