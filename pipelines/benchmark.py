@@ -15,6 +15,10 @@ HORIZONS = typer.Option("--horizons", help="In decisions, comma-separated: 1,3,7
 MODELS = typer.Option("--models", help="Comma-separated; default all.", show_default=False)
 ABLATION = typer.Option("--ablation", help="Also run the learners without each group of regressors.")
 
+LIQUIDATIONS = typer.Option("--liquidations", help="Files of historical liquidations.", show_default=False)
+IMPLIED = typer.Option("--implied", help="Implied-volatility index to compare with.", show_default=False)
+SCALE = typer.Option("--scale", min=0.001, max=1.0, help="Share of the full sample.")
+
 
 @app.command()
 def forecast(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -37,24 +41,88 @@ def forecast(  # noqa: PLR0913, PLR0917 - one parameter per option
     with reported(debug=debug):
         from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
         from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
-        from calibrator.errors import ConfigError  # noqa: PLC0415
         from pipelines.benchmarks.forecast import Options, run, write  # noqa: PLC0415
         from pipelines.benchmarks.forecast_pages import show as show_tables  # noqa: PLC0415
         from pipelines.progress import bars  # noqa: PLC0415
 
         settings = load_config(config, overrides or ())
         at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
-        try:
-            steps = tuple(int(h) for h in horizons.split(",")) if horizons else None
-        except ValueError as error:
-            raise ConfigError(f"--horizons must be whole numbers, were {horizons!r}") from error
-        options = Options(steps, tuple(models.split(",")) if models else None, ablation)
+        options = Options(_steps(horizons), tuple(models.split(",")) if models else None, ablation)
         with bars(console) as progress:
             parts = run(settings, as_of=at, progress=progress, options=options)
         docs = DOCS if write_docs else None
         files = write(parts, home=home, title=config.stem, made_on=now.date(), docs=docs)
         show_tables(parts, console)
         print_files(files, console)
+
+
+@app.command()
+def regimes(  # noqa: PLR0913, PLR0917 - one parameter per option
+    config: Annotated[Path, CONFIG],
+    home: Annotated[Path, HOME] = Path("home"),
+    as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    horizons: Annotated[str | None, HORIZONS] = None,
+    liquidations: Annotated[list[Path] | None, LIQUIDATIONS] = None,
+    implied: Annotated[Path | None, IMPLIED] = None,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Score the stress probability and its comparators: ranking, calibration, early warning, false alarms.
+
+    Example: `python -m pipelines benchmark regimes --config pipelines/config/demo.yaml`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
+        from pipelines.benchmarks.regimes import HORIZONS as USUAL  # noqa: PLC0415
+        from pipelines.benchmarks.regimes import Options, run, write  # noqa: PLC0415
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        settings = load_config(config, overrides or ())
+        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
+        options = Options(_steps(horizons) or USUAL, liquidations=tuple(liquidations or ()), implied=implied)
+        with bars(console) as progress:
+            parts = run(settings, as_of=at, progress=progress, options=options)
+        docs = DOCS if write_docs else None
+        files = write(parts, home=home, title=config.stem, made_on=now.date(), docs=docs)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
+@app.command()
+def speed(
+    home: Annotated[Path, HOME] = Path("home"),
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Measure the engine beside what everyone writes: interleaved medians, ratios in one run.
+
+    Example: `python -m pipelines benchmark speed --scale 0.1`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from pipelines.benchmarks.speed import run, write  # noqa: PLC0415 - keeps --help fast
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        with bars(console) as progress:
+            tables = run(scale=scale, progress=progress)
+        files = write(tables, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
+def _steps(text: str | None) -> tuple[int, ...] | None:
+    from calibrator.errors import ConfigError  # noqa: PLC0415 - keeps --help fast
+
+    try:
+        return tuple(int(h) for h in text.split(",")) if text else None
+    except ValueError as error:
+        raise ConfigError(f"--horizons must be whole numbers, were {text!r}") from error
 
 
 def print_files(files: dict[str, Path], console: Console) -> None:
