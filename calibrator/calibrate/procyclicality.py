@@ -189,8 +189,33 @@ def long_run_floor(
         past = losses[rows][known[rows] <= t]
         past = past[np.isfinite(past)]
         if len(past) >= least * losses.shape[1]:
-            out[t] = share * np.quantile(past, level)
+            out[t] = share * quantile(past, level)
     return out
+
+
+def quantile(values: Array, level: float) -> float:
+    """Return ``numpy.quantile(values, level)``, the same bits, without the time it takes to dispatch.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (n,)
+        Finite, at least one.
+    level : float
+        Between 0 and 1.
+
+    Examples
+    --------
+    >>> quantile(np.array([4.0, 1.0, 3.0, 2.0]), 0.5)
+    2.5
+    """
+    place = level * (len(values) - 1)
+    below = int(place)
+    above, share = min(below + 1, len(values) - 1), place - below
+    ordered = np.partition(values, (below, above))
+    low, high = float(ordered[below]), float(ordered[above])
+    if share >= 0.5:
+        return high - (high - low) * (1.0 - share)
+    return low + (high - low) * share
 
 
 def borrowed_floor(floor: Array, volatility: Array) -> Array:

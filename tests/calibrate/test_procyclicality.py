@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from calibrator.calibrate.plan import expected_path
-from calibrator.calibrate.procyclicality import ROOM, limit, limit_ahead, long_run_floor
+from calibrator.calibrate.procyclicality import (
+    ROOM,
+    borrowed_floor,
+    limit,
+    limit_ahead,
+    long_run_floor,
+    quantile,
+)
 from calibrator.domain import PPM, ChangeLimits
 
 Array = np.ndarray
@@ -222,3 +229,28 @@ def test_incomplete_input_never_loosens() -> None:
         moves = np.diff(out)
         assert (moves[~complete[1:]] >= 0).all()
         assert (moves < 0).any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(0, 1e3), min_size=1, max_size=60),
+    st.one_of(st.sampled_from([0.0, 0.5, 0.95, 0.99, 1.0]), st.floats(0, 1)),
+)
+def test_the_fast_quantile_has_the_bits_of_numpys(values: list[float], level: float) -> None:
+    assert quantile(np.array(values), level) == np.quantile(np.array(values), level)
+
+
+def test_a_floor_is_borrowed_only_where_there_is_none_and_from_the_same_decision() -> None:
+    rng = np.random.default_rng(6)
+    floor, volatility = rng.uniform(0.01, 0.1, (20, 5, 2)), rng.uniform(0.01, 0.05, (20, 5))
+    floor[:8, 3], floor[:3], volatility[5, 3] = np.nan, np.nan, np.nan
+    got = borrowed_floor(floor, volatility)
+    known = np.isfinite(floor)
+    np.testing.assert_array_equal(got[known], floor[known])
+    assert np.isnan(got[:3]).all()  # nobody has one
+    assert np.isnan(got[5, 3]).all()  # nothing to scale it with
+    for t in (3, 4, 6, 7):
+        peers = [0, 1, 2, 4]
+        relative = np.median(floor[t, peers] / volatility[t, peers, None], axis=0)
+        np.testing.assert_allclose(got[t, 3], relative * volatility[t, 3])
+    np.testing.assert_array_equal(borrowed_floor(floor[:7], volatility[:7]), got[:7])
