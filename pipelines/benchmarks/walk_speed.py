@@ -38,7 +38,8 @@ RESTART: Final = 50
 SAID_LEARNERS: Final = (
     "One refit on all rows known by then, one thread, 300 rounds, evenly spaced refits of the walk-forward "
     f"below. A model per quantile: {', '.join(f'{p:g}' for p in LEVELS)}; location-scale: one model of the "
-    "variance and the empirical quantiles of the standardised returns. Binning: a Dataset binned anew at "
+    "variance and the empirical quantiles of the standardised returns; both then forecast the month ahead. "
+    "Binning: a Dataset binned anew at "
     "each refit (what the forecaster does: once for all its seeds); with the bin edges of the first refit "
     "(causal); as a subset of one Dataset over all rows, whose bin edges come from later data. "
     "`share` is the time relative to the whole refit: reusing bins would save at most what binning anew "
@@ -126,6 +127,9 @@ def _refit_tasks(world: World, cut: pd.Timestamp, rounds: int) -> dict[str, Call
         raise ValueError(f"a refit needs {LEAST_ROWS} rows, there are {known.sum()} until {cut}")
     history, target = world.rows[past], world.variance.where(known)[past]
     returns = world.returns[known].to_numpy(float)
+    # as in production, where forecasts of earlier months standardise the returns: none is made again
+    standardised = returns / np.exp(world.rows["core"].to_numpy(float)[known] / 2)
+    month = world.rows[~past & (world.rows["time"] <= cut + pd.Timedelta("30D")).to_numpy()]
     columns = regressors(world.rows)
     everything = world.rows[columns].to_numpy(float)
     x = everything[known]
@@ -137,15 +141,15 @@ def _refit_tasks(world: World, cut: pd.Timestamp, rounds: int) -> dict[str, Call
     used = np.flatnonzero(known)
 
     def location_scale() -> Vector:
-        model = Boosted(steps=1, rounds=rounds, seeds=1).fit(history, target)
-        volatility = np.sqrt(model.forecast(history).to_numpy(float)[known[past]])
-        quantiles: Vector = np.quantile(returns / volatility, LEVELS)
-        return quantiles
+        variance = Boosted(steps=1, rounds=rounds, seeds=1).fit(history, target).forecast(month)
+        return np.outer(np.sqrt(variance), np.quantile(standardised, LEVELS))
 
-    def model_per_quantile() -> list[lgb.Booster]:
+    def model_per_quantile() -> Vector:
         data = lgb.Dataset(x, returns, params=options)
         settings = {**PARAMETERS, **options, **size, "objective": "quantile"}
-        return [lgb.train({**settings, "alpha": level}, data, rounds) for level in LEVELS]
+        models = [lgb.train({**settings, "alpha": level}, data, rounds) for level in LEVELS]
+        ahead = month[columns].to_numpy(float)
+        return np.column_stack([model.predict(ahead, num_threads=1) for model in models])
 
     return {
         "location-scale": location_scale,
