@@ -20,12 +20,15 @@ from calibrator.forecast.lgbm import Boosted
 from calibrator.forecast.pooled import Pooled
 from calibrator.frames import FORECASTS, REGIMES, conform
 from calibrator.regimes.classifier import StressClassifier, stress_design
+from calibrator.regimes.explanation import explain
 from calibrator.regimes.hysteresis import Thresholds, regimes
 from calibrator.regimes.labels import stress_label, stress_threshold
 
 ALL: Final = "*"
 PUBLISHED: Final = "combination"
 Progress = Callable[[str, int, int], None]
+Make = Callable[[], VarianceForecaster]
+Keep = Callable[[Make], Make]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Forecasts:
         Conforming ``Regimes``.
     fitted : dict
         The last fitted learners and GARCH states, by name.
+    stress_rows : pandas.DataFrame
+        What the classifier saw at each market's last decision; index = market.
     """
 
     features: pd.DataFrame
@@ -56,6 +61,7 @@ class Forecasts:
     threshold: pd.Series
     regimes: pd.DataFrame
     fitted: dict[str, object]
+    stress_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def frame(self, horizon: int) -> pd.DataFrame:
         """Return the conforming ``VarianceForecasts`` of every model."""
@@ -65,6 +71,16 @@ class Forecasts:
             ignore_index=True,
         )
         return conform(long[long["variance"].notna()], FORECASTS, source="walk-forward")
+
+    def drivers(self) -> dict[str, list[tuple[str, float]]]:
+        """Return what moved each market's last stress probability most, in words, with its log-odds.
+
+        Empty before the classifier learned anything; a market without a threshold is left out.
+        """
+        classifier = self.fitted.get("stress")
+        if not isinstance(classifier, StressClassifier):
+            return {}
+        return dict(zip(self.stress_rows.index, explain(classifier, self.stress_rows), strict=True))
 
 
 @dataclass(slots=True)
@@ -116,10 +132,11 @@ def forecast_all(
     experts = experts.assign(**{PUBLISHED: combined})
     rows = rows[core.loc[rows.index].notna()]
     known = learned.loc[rows.index].assign(har=core.loc[rows.index])
-    probability, threshold = _stress((features, targets), rows, known, config, keep, progress)
+    probability, threshold, seen = stress_outlook((features, targets), rows, known, config, keep, progress)
     probability = probability.reindex(experts.index)
     states = _regimes(features.loc[experts.index], probability, config)
-    return Forecasts(features, targets, experts, weights, probability, threshold, states, keep.last)
+    last = seen[seen["phase"] == 0].groupby("market", sort=False).tail(1).set_index("market")
+    return Forecasts(features, targets, experts, weights, probability, threshold, states, keep.last, last)
 
 
 def expert_forecasts(
@@ -129,7 +146,7 @@ def expert_forecasts(
     config: Config,
     clock: Clock,
     progress: Progress,
-    keep: _Fitted | None = None,
+    keep: Keep | None = None,
 ) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Run the experts that the published forecast combines, remembering the last fits in ``keep``.
 
@@ -148,16 +165,20 @@ def expert_forecasts(
     own = core.notna()
     lent = borrowed_core(features, core, steps=settings.steps, window=settings.har_window)
     rows = design(features, core.where(own, lent), cadence=clock.cadence, steps=settings.steps, own=own)
-    learned = _learned(rows, targets.where(own).loc[rows.index], config, kept, progress)
+    learned = learned_forecasts(rows, targets.where(own).loc[rows.index], config, kept, progress)
     decision = features["phase"] == 0
     classical = _classical(features[decision], targets[decision], config, kept, progress)
     experts = classical.assign(har=core, **learned.reindex(features.index[decision]))
     return core, rows, learned, experts[experts.notna().any(axis=1)]
 
 
-def _learned(
-    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: _Fitted, progress: Progress
+def learned_forecasts(
+    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: Keep, progress: Progress
 ) -> pd.DataFrame:
+    """Walk the learned experts forward over their design; one column of variances per expert.
+
+    ``keep`` sees how each of them is made, and may remember what was.
+    """
     settings = config.forecast
     phases = max(1, rows["phase"].nunique())
     makers: dict[str, Callable[[], VarianceForecaster]] = {
@@ -182,7 +203,7 @@ def _learned(
 
 
 def _classical(
-    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: _Fitted, progress: Progress
+    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: Keep, progress: Progress
 ) -> pd.DataFrame:
     settings = config.forecast
     out = {"ewma": Ewma(decay=0.94, scale=float(settings.steps)).forecast(rows)}
@@ -209,14 +230,32 @@ def _classical(
     return pd.DataFrame(out)
 
 
-def _stress(
+def stress_outlook(
     outlook: tuple[pd.DataFrame, pd.DataFrame],
     rows: pd.DataFrame,
     known: pd.DataFrame,
     config: Config,
-    keep: _Fitted,
+    keep: Keep,
     progress: Progress,
-) -> tuple[pd.Series, pd.Series]:
+) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
+    """Walk the stress classifier forward.
+
+    Parameters
+    ----------
+    outlook : (pandas.DataFrame, pandas.DataFrame)
+        Features and targets.
+    rows, known : pandas.DataFrame
+        Learned forecasters' design, and the variances that the classifier sees, on its index.
+    config : Config
+    keep, progress : callable
+
+    Returns
+    -------
+    probability, threshold : pandas.Series
+        Per design row that has a threshold; per feature row.
+    seen : pandas.DataFrame
+        What the classifier saw, per design row that has a threshold.
+    """
     (features, targets), regime, settings = outlook, config.regime, config.forecast
     threshold = stress_threshold(
         features, quantile=regime.quantile, window=regime.window, min_window=regime.min_window
@@ -235,7 +274,7 @@ def _stress(
         rowwise=True,
         progress=lambda done, total: progress("stress probability", done, total),
     )
-    return probability, threshold
+    return probability, threshold, seen
 
 
 def _regimes(rows: pd.DataFrame, probability: pd.Series, config: Config) -> pd.DataFrame:

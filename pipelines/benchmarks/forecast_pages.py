@@ -117,13 +117,13 @@ def _horizon(part: Part) -> list[str]:
         "",
         covered,
         "",
-        *_pipe(spelled(part.table)),
+        *pipe_table(spelled(part.table)),
         "",
         "Mean QLIKE per market:",
         "",
     ]
     shown = [m for m in SHOWN_MARKETS if m in part.markets]
-    lines += _pipe(part.markets[shown].map("{:.3f}".format).rename_axis("market"))
+    lines += pipe_table(part.markets[shown].map("{:.3f}".format).rename_axis("market"))
     if part.ablation is not None:
         said = (
             f"Ablation (learners alone, one seed, refitted {ABLATION_REFIT} times more rarely than above; "
@@ -133,7 +133,7 @@ def _horizon(part: Part) -> list[str]:
             "",
             said,
             "",
-            *_pipe(part.ablation.map("{:.3f}".format).rename_axis(["model", "regressors"])),
+            *pipe_table(part.ablation.map("{:.3f}".format).rename_axis(["model", "regressors"])),
         ]
     return lines
 
@@ -173,7 +173,8 @@ def _range(table: pd.DataFrame, low: str, high: str) -> pd.Series:
     return table[low].map("{:.3f}".format) + "-" + table[high].map("{:.3f}".format)
 
 
-def _pipe(table: pd.DataFrame) -> list[str]:
+def pipe_table(table: pd.DataFrame) -> list[str]:
+    """Write a table as Markdown lines, its index first."""
     frame = table.reset_index()
     head = [str(c) for c in frame.columns]
     rows = [[str(v) for v in row] for row in frame.itertuples(index=False)]
@@ -223,7 +224,7 @@ def ratio_figure(part: Part) -> bytes:
     axes.axvline(1.0, color="#c4232e", linewidth=1)
     axes.set_xlabel("QLIKE / strong HAR, pooled, with 90 % interval")
     axes.set_title(f"Forecasts of the variance over {part.bars} bars", loc="left")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def difference_figure(part: Part) -> bytes:
@@ -239,10 +240,11 @@ def difference_figure(part: Part) -> bytes:
     axes.set_ylabel("cumulative QLIKE less strong HAR's")
     axes.set_title("Below the line: better than strong HAR so far", loc="left")
     axes.legend(frameon=False)
-    return _png(figure)
+    return png_bytes(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
+    """Render a figure as PNG, without software or date in it."""
     out = io.BytesIO()
     FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
     return out.getvalue()

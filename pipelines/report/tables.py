@@ -139,6 +139,20 @@ def reasons(review: Review) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(m.symbol, explain_market(m), m.reasons) for m in review.document.markets]
 
 
+def drivers(review: Review) -> Table:
+    """Return what moved each market's last stress probability most, away from the average."""
+    found = review.production.forecasts.drivers()
+    rows = []
+    for m in review.document.markets:
+        own = found.get(m.symbol) if m.status == "fresh" else None
+        if own:
+            signed = [f"{what} {odds:+.2f}" for what, odds in own]
+            rows.append([m.symbol, "; ".join(signed), m.regime, ppm(m.stress_probability_ppm, 1)])
+    return Table(
+        ("market", "largest contributions to the log-odds", "regime", "stress probability"), rows, text=3
+    )
+
+
 def plan(review: Review) -> Table:
     """Return what will take effect and when."""
     rows: list[list[str]] = []

@@ -1,6 +1,7 @@
 """Labels, hysteresis and the stress classifier."""
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from calibrator.features import Clock, build_features, future_variance
 from calibrator.forecast.base import walk_forward
 from calibrator.forecast.design import design
 from calibrator.forecast.har import Har
-from calibrator.regimes.classifier import SMALLEST, StressClassifier, stress_design
+from calibrator.regimes.classifier import SMALLEST, WEIGHTS, StressClassifier, stress_design
+from calibrator.regimes.explanation import FAMILIES, explain, sentence
 from calibrator.regimes.hysteresis import Thresholds, regimes
 from calibrator.regimes.labels import stress_label, stress_threshold
 
@@ -162,13 +164,14 @@ def test_one_class_teaches_nothing(only: float, market_bars: pd.DataFrame) -> No
     assert model.contributions(rows).empty
 
 
-def test_contributions_explain_the_trees(market_bars: pd.DataFrame) -> None:
+def test_contributions_add_up_to_the_forecast(market_bars: pd.DataFrame) -> None:
     rows, targets = stress_rows(market_bars)
     model = StressClassifier().fit(rows, targets["future_variance"])
     assert model.booster is not None
     parts = model.contributions(rows.head(20))
     assert not {"market", "time", "phase", "core"} & set(parts.columns)
-    raw = model.booster.predict(rows.head(20)[parts.columns].to_numpy(float), raw_score=True)
+    odds = model.log_odds(rows.head(20))
+    raw = sum(weight * odds[name] for name, weight in WEIGHTS.items())
     gap = raw - parts.sum(axis=1)
     np.testing.assert_allclose(gap, gap.iloc[0], atol=1e-8)  # the same expectation for every row
 
@@ -183,3 +186,37 @@ def test_the_design_measures_the_distance_to_stress(market_bars: pd.DataFrame) -
     at = rows[rows["time"] == rows["time"].iloc[len(rows) // 3]]
     assert at["all_stressed"].tolist() == pytest.approx([(at["gap_now"] > 0).mean()] * len(at))
     assert at["all_gap_har"].tolist() == pytest.approx([at["gap_har"].mean()] * len(at))
+
+
+def test_an_explanation_names_what_was_raised(market_bars: pd.DataFrame) -> None:
+    rows, targets = stress_rows(market_bars)
+    model = StressClassifier().fit(rows, targets["future_variance"])
+    made = explain(model, rows.head(5), count=3)
+    whole = explain(model, rows.head(5), count=99)
+    parts = model.contributions(rows.head(5)).sum(axis=1)
+    for drivers, every, total in zip(made, whole, parts, strict=True):
+        sizes = [abs(odds) for _, odds in every]
+        assert sizes == sorted(sizes, reverse=True)
+        assert drivers == every[:3]
+        assert sum(odds for _, odds in every) == pytest.approx(total)
+    assert explain(StressClassifier(), rows.head(2)) == [[], []]
+
+
+def test_every_regressor_has_words_and_a_sentence_fits_the_document(market_bars: pd.DataFrame) -> None:
+    rows, targets = stress_rows(market_bars)
+    model = StressClassifier().fit(rows, targets["future_variance"])
+    for column in model.contributions(rows.head(1)):
+        assert any(column.startswith(start) for start in FAMILIES), column
+    longest = sorted(set(FAMILIES.values()), key=len)[-3:]
+    for signs in product([-1.234, 1.234], repeat=3):
+        assert len(sentence(list(zip(longest, signs, strict=True)))) <= 200
+
+
+def test_the_distance_alone_decides_where_nothing_else_is_known(market_bars: pd.DataFrame) -> None:
+    rows, targets = stress_rows(market_bars)
+    model = StressClassifier().fit(rows, targets["future_variance"])
+    nearer = rows.head(50).assign(gap_har=rows["gap_har"] + 1.0)
+    assert (model.log_odds(nearer)["distance"] > model.log_odds(rows.head(50))["distance"]).all()
+    unknown = rows.head(50).assign(gap_har=np.nan)
+    assert np.ptp(model.log_odds(unknown)["distance"]) == 0
+    assert model.forecast(unknown).notna().all()
