@@ -102,6 +102,9 @@ def watch(frame: pd.DataFrame, models: Sequence[str]) -> Watch:
         ``market, time, now, threshold`` and one probability column per model; rows in any order.
     """
     use = frame[frame["threshold"].notna()].sort_values(["market", "time"], kind="stable")
+    if use.empty:
+        nothing = use[["market", "time", *models]].assign(running=False, soon=False, day=0)
+        return Watch(nothing, pd.DataFrame({"market": use["market"], "start": use["time"]}), 0.0)
     parts, starts = [], []
     for market, own in use.groupby("market", sort=False):
         times = pd.DatetimeIndex(own["time"])
