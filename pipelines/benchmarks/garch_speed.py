@@ -220,11 +220,13 @@ def _refits(
         warm.append((clock() - middle) / refits)
         cold.append((middle - begin) / len(part))
     gap = (walk["loglikelihood"].to_numpy() - theirs)[sample] / np.abs(theirs[sample])
+    lost = walk["status"] != Status.CONVERGED
     return {
         "refits": refits,
         "refit_ms": 1e3 * float(np.median(warm)),
         "refit_ratio": float(np.median(cold) / max(float(np.median(warm)), 1e-12)),
-        "refit_not_converged": int((walk["status"] != Status.CONVERGED).sum()),
+        "refit_not_converged": int(lost.sum()),
+        "steps_not_converged": float(walk["steps"][lost].sum() / max(walk["steps"].sum(), 1)),
         "refit_sample": len(sample),
         "refit_below_arch": float(np.mean(gap < -TOLERANCE)),
     }

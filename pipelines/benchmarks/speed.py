@@ -43,7 +43,14 @@ COLUMNS: Final = [
     "arch_not_converged",
     "same_optimum",
 ]
-REFIT_COLUMNS: Final = ["refits", "refit_ms", "refit_ratio", "refit_not_converged", "refit_below_arch"]
+REFIT_COLUMNS: Final = [
+    "refits",
+    "refit_ms",
+    "refit_ratio",
+    "refit_not_converged",
+    "steps_not_converged",
+    "refit_below_arch",
+]
 SAID_GARCH: Final = (
     "Random windows (500, 1000 and 2000 days of S&P 500, NASDAQ, WTI and simulated heavy tails), one thread: "
     "`arch` fits each of them once, the engine from three starts. `below_arch` and `above_arch`: shares of "
@@ -51,10 +58,11 @@ SAID_GARCH: Final = (
 )
 SAID_REFITS: Final = (
     "A window of 1,000 days slides day by day over the S&P 500; warm starts, a cold restart every 50 refits; "
-    "the cold `arch` loop is extrapolated from 20 evenly spaced windows. EGARCH-t falls short of what is "
-    "asked: on many windows its likelihood has no maximum with an invertible recursion (the one above is "
-    "rough where alpha is negative), a warm start ends without an optimum, and the engine then starts again "
-    "from all three starts instead of publishing what it does not trust."
+    "the cold `arch` loop is extrapolated from 20 evenly spaced windows. `steps_not_converged` is the share "
+    "of the optimiser's steps spent on windows without an optimum. EGARCH-t falls short for their sake: they "
+    "are those whose likelihood rises towards a negative alpha, where the recursion is not invertible and "
+    "the likelihood too rough for an optimum to mean anything; each of them is tried again from all three "
+    "starts, and reported."
 )
 SAID_ROLLING: Final = (
     "Every rolling sum and extreme that `build_features` needs of one hourly market (windows of 1 to 1584 "
