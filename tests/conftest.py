@@ -5,8 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from calibrator.data.synthetic import synthetic_bars
+
+# The same examples on every machine, however busy: a test that fails fails for everybody.
+settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
+settings.load_profile("reproducible")
 
 PRICES = ["open", "high", "low", "close"]
 Run = Callable[[pd.DataFrame], pd.DataFrame | pd.Series]
