@@ -157,6 +157,7 @@ def _early(made: Outlook) -> Early:
             level = fixed_level(past, model, outside=outside)
             levels[model, rule] = fallback if level is None else level
             out[model, rule] = _spelled(test, past, model, levels[model, rule])
+        out[model, "ELEVATED of the configuration"] = _spelled(test, past, model, fallback)
         curves[model] = trade_off(test, model)
     made.task.report("early warning", len(MODELS), len(MODELS))
     table = pd.DataFrame(out).T.rename_axis(["model", "level from"])
