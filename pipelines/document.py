@@ -25,6 +25,7 @@ from calibrator.publish.document import (
     TierParameters,
     encode,
 )
+from calibrator.regimes.explanation import sentence
 from pipelines.production import Decisions, Production
 from pipelines.starts import close_out
 
@@ -134,7 +135,7 @@ def _fresh(
         "stress_probability_ppm": PPM if np.isnan(probability) else ppm_up(float(probability)),
         "volatility_ppm": ppm_up(float(row["volatility"])),
         "status": "fresh",
-        "reasons": reasons(d),
+        "reasons": (*reasons(d), *_drivers(production, d.market)),
         "close_out_bars": close_out(config, d.terms),
         "level_ppm": ppm_up(float(d.terms.level or config.margin.level)),
         "previous_ppm": old.value_ppm if old else None,
@@ -164,6 +165,12 @@ def _fresh(
             )
         ),
     )
+
+
+def _drivers(production: Production, market: str) -> tuple[str, ...]:
+    """Say what moved the market's stress probability most."""
+    said = sentence(production.forecasts.drivers().get(market, []))
+    return (said[:REASON_LENGTH],) if said else ()
 
 
 def _collateral(
