@@ -135,7 +135,7 @@ def _fresh(
         "stress_probability_ppm": PPM if np.isnan(probability) else ppm_up(float(probability)),
         "volatility_ppm": ppm_up(float(row["volatility"])),
         "status": "fresh",
-        "reasons": (*reasons(d), *_drivers(production, d.market)),
+        "reasons": (*_age(d, as_of), *reasons(d), *_drivers(production, d.market)),
         "close_out_bars": close_out(config, d.terms),
         "level_ppm": ppm_up(float(d.terms.level or config.margin.level)),
         "previous_ppm": old.value_ppm if old else None,
@@ -165,6 +165,12 @@ def _fresh(
             )
         ),
     )
+
+
+def _age(d: Decisions, as_of: datetime) -> tuple[str, ...]:
+    """Say when a decision is older than the document."""
+    decided = d.table.index[-1]
+    return () if decided >= pd.Timestamp(as_of) else (f"decided on bars up to {decided:%Y-%m-%d %H:%M} UTC",)
 
 
 def _drivers(production: Production, market: str) -> tuple[str, ...]:
