@@ -32,8 +32,6 @@ PENALTY: Final = 0.01
 WEIGHTS: Final = {"distance": 0.5, "logistic": 0.25, "trees": 0.25}
 """Of the members' log-odds; on origins before 2021 more weight of the distance was never worse."""
 NOW: Final = "gap_now"
-CORE: Final = "gap_har"
-"""The learned experts know what HAR knows: its own distance counts only where it is alone."""
 CLIP: Final = 5.0
 SMALLEST: Final = 1e-4
 
@@ -72,8 +70,8 @@ class StressClassifier:
 
     Three members are mixed in log-odds by :data:`WEIGHTS`: small boosted trees and a ridge-penalised logistic
     regression on every regressor, and ``distance``, a logistic regression on the mean log distance of the
-    learned variance forecasts (columns ``gap_<expert>``) to the threshold alone. The first two know more, the
-    last needs little history.
+    variance forecasts (columns ``gap_<expert>``) to the threshold alone. The first two know more, the last
+    needs little history.
 
     While the known labels are of one class only there is nothing to learn: the probability is missing, and
     the regime holds its last value.
@@ -153,8 +151,7 @@ class StressClassifier:
 
     def _distance(self, rows: pd.DataFrame) -> Array:
         """Mean log distance of the forecasts that a row has to the threshold; 0 where it has none."""
-        every = [c for c in self._columns if c.startswith("gap_") and c != NOW]
-        gaps = [c for c in every if c != CORE] or every
+        gaps = [c for c in self._columns if c.startswith("gap_") and c != NOW]
         raw = rows[gaps].to_numpy(float)
         known = np.isfinite(raw)
         mean: Array = np.where(known, raw, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
