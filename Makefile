@@ -44,8 +44,8 @@ benchmarks: install ## the tables under docs/benchmarks that need no data of you
 
 lock: .venv/development ## resolve the requirements again (needs the registry)
 	.venv/bin/pip install --quiet uv
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --generate-hashes --extra pipelines --extra build pyproject.toml -o requirements.lock
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --generate-hashes --extra pipelines --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --generate-hashes --no-strip-extras --extra pipelines --extra build --extra scale --extra shared --extra dev pyproject.toml -o requirements-dev.lock
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --generate-hashes --no-strip-extras --extra pipelines --extra build -c requirements-dev.lock pyproject.toml -o requirements.lock
 
 clean: ## remove what the commands made, but ./home: it holds the signing keys
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
