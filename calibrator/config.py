@@ -5,55 +5,20 @@ bars of markets that trade around the clock. ``bars`` below always means bars of
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 from yaml.nodes import Node
 
+from calibrator.config_base import Bars, Fraction, Section, Share, Utc
 from calibrator.domain import ChangeLimits
 from calibrator.errors import ConfigError
 
 MAX_YAML_BYTES = 1_000_000
-
-
-def _utc(value: object) -> object:
-    """Read a bare date or a naive time of a YAML file as UTC."""
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    if isinstance(value, str):
-        try:
-            return _utc(datetime.fromisoformat(value))
-        except ValueError:
-            return value
-    return value
-
-
-Utc = Annotated[AwareDatetime, BeforeValidator(_utc)]
-Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Bars = Annotated[int, Field(ge=1, le=100_000)]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class BarFile(Section):
