@@ -7,50 +7,31 @@ Equal inputs give equal bytes: the document knows neither keys nor the clock. It
 from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from calibrator.domain import PPM, HaircutSchedule, MarginSchedule, MarginTier
 from calibrator.errors import PublishError
 from calibrator.publish import canonical
 from calibrator.publish.canonical import Amount, Time
+from calibrator.publish.parts import (
+    Count,
+    Digest,
+    ModelName,
+    Part,
+    Ppm,
+    Protocol,
+    Reason,
+    SafeInteger,
+    Symbol,
+    Term,
+)
+from calibrator.publish.portfolio_parameters import PortfolioParameters
 
 SCHEMA_VERSION: Final = 1
 ConsumerRule = Literal["After expires_at keep the last good parameters, flagged stale; never loosen."]
 CONSUMER_RULE: Final[ConsumerRule] = (
     "After expires_at keep the last good parameters, flagged stale; never loosen."
 )
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable() or value != value.strip():
-        raise ValueError(f"text must be printable, without spaces around it, was {value!r}")
-    return value
-
-
-Ppm = Annotated[int, Field(ge=0, le=PPM)]
-SafeInteger = Annotated[int, Field(ge=-canonical.MAX_SAFE_INTEGER, le=canonical.MAX_SAFE_INTEGER)]
-Count = Annotated[int, Field(ge=1, le=canonical.MAX_SAFE_INTEGER)]
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Symbol = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
-Reason = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
-Term = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-Protocol = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-
-
-class Part(BaseModel):
-    """Base of every part of a document: frozen, strict about types and unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class TierParameters(Part):
@@ -250,6 +231,8 @@ class ParameterDocument(Part):
         Sorted by `key`, each key once.
     consumer_rule : str
         What to do after `expires_at`.
+    portfolio : PortfolioParameters or None
+        Grid, correlations, add-ons and collateral of portfolio margin; left out of the JSON where None.
 
     Raises
     ------
@@ -290,6 +273,7 @@ class ParameterDocument(Part):
         Field(min_length=1, max_length=10_000),
     ]
     consumer_rule: ConsumerRule = CONSUMER_RULE
+    portfolio: PortfolioParameters | None = Field(None, exclude_if=lambda section: section is None)
 
     @field_validator("markets")
     @classmethod
