@@ -139,15 +139,27 @@ class UnderlyingRules:
     concentration: tuple[AddOnTier, ...]
 
     def __post_init__(self) -> None:
+        self._check_moves()
+        self._check_charges()
+        for low, high in pairwise(self.concentration):
+            if high.notional_floor <= low.notional_floor or high.add_on_ppm < low.add_on_ppm:
+                raise ValueError(
+                    f"{self.symbol}: concentration floors must rise and add-ons not fall, they do at "
+                    f"{high.notional_floor}"
+                )
+
+    def _check_moves(self) -> None:
         moves = self.moves_ppm
-        if not 3 <= len(moves) <= MOST_MOVES or 0 not in moves or moves[0] >= 0 or moves[-1] <= 0:
+        if not 3 <= len(moves) <= MOST_MOVES or any(b <= a for a, b in pairwise(moves)):
+            raise ValueError(f"{self.symbol}: 3 to {MOST_MOVES} moves must rise, were {moves}")
+        if 0 not in moves or moves[0] >= 0 or moves[-1] <= 0:
             raise ValueError(f"{self.symbol}: moves must go down, stay and go up, were {moves}")
-        if any(b <= a for a, b in pairwise(moves)):
-            raise ValueError(f"{self.symbol}: moves must rise, were {moves}")
         if moves[0] <= -PPM or moves[-1] > LARGEST_MOVE:
             raise ValueError(
                 f"{self.symbol}: moves must lie above -100 % and at most at 2000 %, were {moves}"
             )
+
+    def _check_charges(self) -> None:
         charges = (self.basis_ppm, self.funding_ppm, self.naked_option_ppm)
         if not all(0 <= x <= PPM for x in (*charges, self.volatility_down_ppm)):
             raise ValueError(
@@ -162,12 +174,6 @@ class UnderlyingRules:
             raise ValueError(
                 f"{self.symbol}: close_out_seconds must be positive, was {self.close_out_seconds}"
             )
-        for low, high in pairwise(self.concentration):
-            if high.notional_floor <= low.notional_floor or high.add_on_ppm < low.add_on_ppm:
-                raise ValueError(
-                    f"{self.symbol}: concentration floors must rise and add-ons not fall, they do at "
-                    f"{high.notional_floor}"
-                )
 
 
 @dataclass(frozen=True, slots=True)

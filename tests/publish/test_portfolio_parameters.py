@@ -1,4 +1,4 @@
-"""The portfolio section: read back as written, left out where there is none, refused where it contradicts itself."""
+"""The portfolio section: read back as written, left out where there is none, refused when contradictory."""
 
 import json
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def scenarios(**changes: object) -> dict[str, object]:
 
 
 BAD: dict[str, tuple[dict[str, object], str]] = {
-    "moves do not rise": (at(0, moves_ppm=(-1, 5, 0)), "BTC: moves must rise"),
+    "moves do not rise": (at(0, moves_ppm=(-1, 5, 0)), "BTC: 3 to 64 moves must rise"),
     "no way down": (at(0, moves_ppm=(0, 1, 2)), "BTC: moves must go down, stay and go up"),
     "total loss": (at(0, moves_ppm=(-1_000_000, 0, 1)), "greater than -1000000"),
     "different numbers of moves": (at(1, moves_ppm=(-2, -1, 0, 1)), "same number of moves"),
