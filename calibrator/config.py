@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from yaml.nodes import Node
 
 from calibrator.config_base import Bars, Fraction, Section, Share, Utc
+from calibrator.config_data import FEED_KINDS, FeedFiles
 from calibrator.domain import ChangeLimits
 from calibrator.errors import ConfigError
 
@@ -35,7 +36,10 @@ class DataConfig(Section):
 
     source: Literal["embedded", "files"] = Field("files", description="arch's own daily data, or files")
     bars: tuple[BarFile, ...] = Field((), description="Parquet or CSV files, read in this order")
-    implied_volatility: tuple[Path, ...] = Field((), description="market, time, implied_volatility files")
+    implied_volatility: FeedFiles = Field((), description="market, time, implied_volatility files")
+    funding: FeedFiles = Field((), description="market, time, rate files")
+    open_interest: FeedFiles = Field((), description="market, time, open_interest(_notional) files")
+    liquidations: FeedFiles = Field((), description="events, or totals per period and side")
     markets: Literal["all"] | tuple[str, ...] = Field("all", description="which markets to use")
     bar: str = Field("1h", pattern=r"^[1-9][0-9]{0,3}(min|h|d)$", description="length of a bar")
     label: Literal["start", "end"] = Field("start", description="does `time` mark the bar's start or end?")
@@ -340,8 +344,11 @@ def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
     except ValidationError as error:
         raise ConfigError(f"config {source}: {_first(error)}") from error
     files = tuple(f.model_copy(update={"path": (folder / f.path)}) for f in config.data.bars)
-    implied = tuple(folder / p for p in config.data.implied_volatility)
-    data = config.data.model_copy(update={"bars": files, "implied_volatility": implied})
+    feeds = {
+        kind: tuple(f.model_copy(update={"path": folder / f.path}) for f in getattr(config.data, kind))
+        for kind in FEED_KINDS
+    }
+    data = config.data.model_copy(update={"bars": files, **feeds})
     return config.model_copy(update={"data": data})
 
 

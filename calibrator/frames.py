@@ -96,21 +96,6 @@ ACCOUNTS: Final = _schema(
 )
 """Isolated positions; ``collateral`` in quote units, ``closed`` missing while open."""
 
-LIQUIDATIONS: Final = _schema(
-    "Liquidations",
-    {
-        "market": _TEXT,
-        "time": _TIME,
-        "event_id": _TEXT,
-        "liquidated_side": _SIDE,
-        "quantity": _positive(),
-        "price": _positive(),
-        "notional": _positive(),
-    },
-    ["market", "event_id"],
-)
-"""Historical or replayed liquidations."""
-
 FORECASTS: Final = _schema(
     "VarianceForecasts",
     {

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from calibrator.config import Config
+from calibrator.config_data import FEED_KINDS
 from calibrator.errors import PublishError
 from calibrator.publish.storage import write_atomically
 
@@ -60,9 +61,9 @@ def config_digest(config: Config) -> str:
     64
     """
     spelled = config.model_dump(mode="json", by_alias=True)
-    for entry in spelled["data"]["bars"]:
-        entry["path"] = Path(entry["path"]).name
-    spelled["data"]["implied_volatility"] = [Path(p).name for p in spelled["data"]["implied_volatility"]]
+    for kind in ("bars", *FEED_KINDS):
+        for entry in spelled["data"][kind]:
+            entry["path"] = Path(entry["path"]).name
     spelled.pop("tracking")
     spelled["software"] = version("calibrator")
     text = json.dumps(spelled, sort_keys=True, separators=(",", ":"))

@@ -175,7 +175,7 @@ data:
         tmp_path / "sub" / "../two.csv",
         Path("/abs/three.csv"),
     ]
-    assert data.implied_volatility == (tmp_path / "sub" / "iv.csv",)
+    assert [f.path for f in data.implied_volatility] == [tmp_path / "sub" / "iv.csv"]
     assert data.bars[1].from_ == datetime(2024, 1, 1, tzinfo=UTC)
     assert data.bars[1].label == "end"
     assert data.bars[0].label is None

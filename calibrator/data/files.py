@@ -1,4 +1,4 @@
-"""Bars and implied volatilities from Parquet and CSV files."""
+"""Bars from Parquet and CSV files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,59 +55,6 @@ def read_bars(data: DataConfig, *, as_of: pd.Timestamp | None) -> tuple[pd.DataF
         found += rows
     source = ", ".join(str(f.path) for f in data.bars)
     return joined(frames, data.markets, source=source), found
-
-
-def read_implied_volatility(
-    data: DataConfig, *, as_of: pd.Timestamp | None
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Read ``data.implied_volatility``: ``market`` (or ``symbol``), ``time``, ``implied_volatility``.
-
-    Parameters
-    ----------
-    data : DataConfig
-        Files, markets and the rule for missing values; needs at least one file.
-    as_of : pandas.Timestamp, optional
-        Later rows are left out.
-
-    Returns
-    -------
-    (pandas.DataFrame, list of Finding)
-        The columns of ``ImpliedVolatility`` (annualised fractions), known at ``time``, sorted.
-
-    Raises
-    ------
-    DataError
-        With file, column, row and value; also when a file looks like percent (median above 3 = 300 %).
-
-    Examples
-    --------
-    >>> read_implied_volatility(DataConfig(bars=("b.csv",), implied_volatility=("v.xls",)), as_of=None)
-    Traceback (most recent call last):
-    ...
-    calibrator.errors.DataError: v.xls: a file of data must end in .parquet or .csv
-    """
-    frames: list[pd.DataFrame] = []
-    found: list[Finding] = []
-    value = "implied_volatility"
-    for path in data.implied_volatility:
-        names = column_names(path)
-        market = _market_column(names, path)
-        _require(names, ("time", value), path)
-        frame = read_table(path, {market: "text", "time": "time", value: "number"})
-        frame = _selected(frame.rename(columns={market: "market"}), data.markets, path)
-        frame = _cut(frame, None, as_of)
-        _check_values(frame, (value,), path)
-        check_order(frame, source=str(path))
-        if len(frame) and frame[value].median() > 3:
-            raise DataError(
-                f"{path}: column {value!r} must be fractions a year (0.6 = 60 %), its median is "
-                f"{frame[value].median():g}"
-            )
-        drop = data.on_missing == "drop"
-        frame, rows = without_missing(frame, [value], drop=drop, source=str(path), what="implied volatility")
-        frames.append(frame)
-        found += rows + _ignored(names, [market, "time", value])
-    return joined(frames, "all", source=", ".join(map(str, data.implied_volatility))), found
 
 
 def joined(frames: Sequence[pd.DataFrame], markets: object, *, source: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -10,11 +11,13 @@ import pandas as pd
 import pyarrow as pa
 
 from calibrator.config import Config, DataConfig
-from calibrator.data import embedded, files
+from calibrator.config_data import FEED_KINDS
+from calibrator.data import embedded, files, inputs
 from calibrator.data.quality import inspect
 from calibrator.data.rows import Finding, findings_frame
 from calibrator.errors import DataError
-from calibrator.frames import BARS, IMPLIED_VOLATILITY, TIME, conform
+from calibrator.feeds import empty
+from calibrator.frames import BARS, conform
 
 
 class BarSource(Protocol):
@@ -73,13 +76,83 @@ def load_bars(config: Config, *, as_of: datetime | None) -> tuple[pd.DataFrame, 
     return bars, findings_frame([*found, *more])
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a model may read beside bars; a kind that the configuration does not name is empty.
+
+    Attributes
+    ----------
+    implied_volatility : pandas.DataFrame
+        ``ImpliedVolatility``: annualised fraction; ``time`` is when it was knowable.
+    funding : pandas.DataFrame
+        ``Funding``: fraction of notional per interval.
+    open_interest : pandas.DataFrame
+        ``OpenInterest``.
+    liquidations : pandas.DataFrame
+        ``Liquidations``: events, or totals per period and side.
+    findings : pandas.DataFrame
+        ``Findings`` of all of them.
+    """
+
+    implied_volatility: pd.DataFrame
+    funding: pd.DataFrame
+    open_interest: pd.DataFrame
+    liquidations: pd.DataFrame
+    findings: pd.DataFrame
+
+
+def load_inputs(config: Config, *, as_of: datetime | None) -> Inputs:
+    """Return implied volatility, funding, open interest and liquidations of the run's markets.
+
+    Parameters
+    ----------
+    config : Config
+        Files of ``data.implied_volatility``, ``data.funding``, ``data.open_interest``, ``data.liquidations``;
+        with the embedded source and no file, the VIX for ``SPX``.
+    as_of : datetime, optional
+        Rows that were knowable later (``known_at``) are left out. None: all.
+
+    Returns
+    -------
+    Inputs
+        One frame per kind, sorted by market and time.
+
+    Raises
+    ------
+    DataError
+        With file, column, row and value.
+    ValueError
+        ``as_of`` is naive.
+
+    Examples
+    --------
+    >>> config = Config.model_validate({"data": {"source": "embedded", "bar": "1d"}})
+    >>> loaded = load_inputs(config, as_of=None)
+    >>> len(loaded.implied_volatility), len(loaded.funding), loaded.findings["count"].to_list()
+    (1259, 0, [46])
+    """
+    data, found = config.data, list[Finding]()
+    cut = None if as_of is None else utc(as_of)
+    frames: dict[str, pd.DataFrame] = {}
+    for kind in FEED_KINDS:
+        if getattr(data, kind):
+            frames[kind], more = inputs.read_feed(kind, data, as_of=cut)
+        elif kind == "implied_volatility" and _embedded_vix(data):
+            frames[kind], more = embedded.read_implied_volatility(as_of=cut)
+        else:
+            frames[kind], more = empty(inputs.KINDS[kind].schema), []
+        frames[kind] = conform(frames[kind], inputs.KINDS[kind].schema, source=kind.replace("_", " "))
+        found += more
+    return Inputs(**frames, findings=findings_frame(found))
+
+
 def load_implied_volatility(config: Config, *, as_of: datetime | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return implied volatilities of the run's markets (possibly none) and what the gate found.
 
     Parameters
     ----------
     config : Config
-        Files of ``data.implied_volatility``; with the embedded source and no file, the VIX for ``SPX``.
+        See :func:`load_inputs`; its other files are not read.
     as_of : datetime, optional
         Rows known later are left out. None: all.
 
@@ -102,16 +175,14 @@ def load_implied_volatility(config: Config, *, as_of: datetime | None) -> tuple[
     >>> len(frame), findings["count"].to_list()
     (1259, [46])
     """
-    data, found = config.data, list[Finding]()
-    cut = None if as_of is None else utc(as_of)
-    if data.implied_volatility:
-        frame, found = files.read_implied_volatility(data, as_of=cut)
-    elif data.source == "embedded" and (data.markets == "all" or "SPX" in data.markets):
-        frame, found = embedded.read_implied_volatility(as_of=cut)
-    else:
-        empty = {"market": "str", "time": TIME, "implied_volatility": "float64"}
-        frame = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in empty.items()})
-    return conform(frame, IMPLIED_VOLATILITY, source="implied volatility"), findings_frame(found)
+    others = {kind: () for kind in FEED_KINDS if kind != "implied_volatility"}
+    only = config.model_copy(update={"data": config.data.model_copy(update=others)})
+    loaded = load_inputs(only, as_of=as_of)
+    return loaded.implied_volatility, loaded.findings
+
+
+def _embedded_vix(data: DataConfig) -> bool:
+    return data.source == "embedded" and (data.markets == "all" or "SPX" in data.markets)
 
 
 def resolve_as_of(config: Config, *, now: datetime) -> datetime | None:

@@ -278,10 +278,13 @@ def test_bad_input_is_refused_by_name_rule_value_and_place(
 
 
 VOLATILITY = {
-    "percent": ("SPX,2024-01-01T00:00Z,13.7\n", r"must be fractions a year .* median is 13\.7"),
-    "negative": ("SPX,2024-01-01T00:00Z,-0.1\n", "row 0: must be positive"),
+    "percent": ("SPX,2024-01-01T00:00Z,13.7\n", r"must be fractions a year.* median is 13\.7"),
+    "negative": (
+        "SPX,2024-01-01T00:00Z,-0.1\n",
+        "'implied_volatility' rule 'greater_than' is broken .* row 0",
+    ),
     "missing": ("SPX,2024-01-01T00:00Z,\n", "row 0: implied volatility of 'SPX' .* is missing"),
-    "twice": ("SPX,2024-01-01T00:00Z,0.1\nSPX,2024-01-01T00:00Z,0.1\n", "one bar per market and time"),
+    "twice": ("SPX,2024-01-01T00:00Z,0.1\nSPX,2024-01-01T00:00Z,0.1\n", "one row per market, time"),
     "not a number": ("SPX,2024-01-01T00:00Z,NaN\n", "row 0: must be a plain decimal number, was 'NaN'"),
 }
 
