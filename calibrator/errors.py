@@ -84,12 +84,18 @@ class ExpiredError(PublishError):
 
 
 class RollbackError(PublishError):
-    """The offered version is older than one that was already trusted."""
+    """The offered version is older than one that was trusted, or implausibly far ahead of it."""
 
     exit_code = 7
 
 
 class ConstraintError(PublishError):
     """The target protocol would refuse, clip or distort the update; the message names the rule."""
+
+    exit_code = 5
+
+
+class ApprovalError(PublishError):
+    """A move of the published parameters needs the approval of a second key."""
 
     exit_code = 5

@@ -165,7 +165,7 @@ def publish_other_history(place: Path) -> None:
     [
         ("verify home/published --trusted t", 7, "t has no trusted root yet: give one (--root FILE)"),
         (f"{VERIFY} {ROOT}", 7, "parameters.json expired at 2025-01-08 00:00"),
-        (f"{VERIFY} {ROOT} --protocol aave", 5, "must be meant for aave, is for demo"),
+        (f"{VERIFY} {ROOT} --protocol aave", 5, "must be meant for protocol aave, is for demo"),
         (f"verify home --trusted t {ROOT}", 8, "home must be a published folder"),
         (f"{VERIFY} {ROOT} --name x.json", 8, "holds no document called x.json"),
         (f"{VERIFY} {ROOT} --output old.json/x --as-of 2025-01-02", 8, "cannot be written"),

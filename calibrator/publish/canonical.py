@@ -11,6 +11,7 @@ RFC 8785, JSON Canonicalization Scheme. RFC 7493, I-JSON.
 import hashlib
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, NoReturn
 
 import rfc8785
@@ -68,15 +69,20 @@ def read_wire_integer(value: object) -> object:
     return number
 
 
+@lru_cache(maxsize=4_096)  # the times of a plan are the same for every market of a document
+def _parse_time(text: str) -> datetime:
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.isoformat().replace("+00:00", "Z") != text or not text.endswith("Z"):
+        raise ValueError(f"a time must look like 2026-01-31T00:00:00Z, was {text[:60]!r}")
+    return parsed
+
+
 def _read_time(value: object) -> object:
     if isinstance(value, str):
-        try:
-            parsed = datetime.fromisoformat(value)
-        except ValueError:
-            parsed = None
-        if parsed is None or _write_time(parsed) != value or not value.endswith("Z"):
-            raise ValueError(f"a time must look like 2026-01-31T00:00:00Z, was {value[:60]!r}")
-        return parsed
+        return _parse_time(value)
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise ValueError(f"a time needs its zone, was {value}")
@@ -87,14 +93,9 @@ def _read_time(value: object) -> object:
     return value
 
 
-def _write_time(value: datetime) -> str:
-    return value.isoformat().replace("+00:00", "Z")
-
-
 Time = Annotated[
     datetime,
     BeforeValidator(_read_time),
-    PlainSerializer(_write_time, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"}),
 ]
 Amount = Annotated[
@@ -174,7 +175,7 @@ def decode_value(payload: bytes, *, name: str = "document", max_bytes: int = MAX
             parse_float=_refuse_number,
             parse_constant=_refuse_number,
         )
-        canonical = _plain(value)
+        canonical = plain(value)
     except (ValueError, RecursionError) as error:  # JSON, UTF-8 and canonicalisation errors are ValueErrors
         raise PublishError(f"{name} is not canonical JSON: {error}") from error
     if canonical != payload:
@@ -196,10 +197,16 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _plain(value: object) -> bytes:
-    """Spell a value that `decode_value` has read: what rfc8785 would write, eight times faster.
+def plain(value: object) -> bytes:
+    """Spell what `decode_value` returns as `encode_value` would, eight times faster.
 
-    With ASCII keys, safe integers and no floats, the standard library's sorted output is the canonical form.
+    Of ASCII keys, safe integers, text, booleans and None the standard library's sorted output is the
+    canonical form; nothing is checked here.
+
+    Examples
+    --------
+    >>> plain({"b": 1, "a": "\u20ac"}) == encode_value({"b": 1, "a": "\u20ac"})
+    True
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 

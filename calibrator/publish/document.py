@@ -14,6 +14,8 @@ from calibrator.errors import PublishError
 from calibrator.publish import canonical
 from calibrator.publish.canonical import Amount, Time
 from calibrator.publish.parts import (
+    OFF_CHAIN,
+    Chain,
     Count,
     Digest,
     ModelName,
@@ -215,8 +217,9 @@ class ParameterDocument(Part):
         Version of this layout; another one is refused.
     sequence : int
         1 for the first document of a repository, then one more each time.
-    protocol : str
-        Audience: who may apply this document.
+    protocol, chain : str
+        Audience: who may apply this document, and where. A chain is named as in CAIP-2 (``eip155:1`` is
+        Ethereum, ``cosmos:dydx-mainnet-1`` is dYdX); ``off-chain`` is a venue without one.
     issued_at, valid_from, expires_at : datetime
         UTC, whole seconds; ``issued_at <= valid_from < expires_at``.
     previous_digest : str or None
@@ -253,12 +256,13 @@ class ParameterDocument(Part):
     ...     bar_seconds=3_600, horizon_bars=24, markets=(market,))
     >>> payload = encode(document)
     >>> len(payload), decode(payload) == document, document.markets[0].value_ppm
-    (858, True, 40000)
+    (878, True, 40000)
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     sequence: Count
     protocol: Protocol
+    chain: Chain = OFF_CHAIN
     issued_at: Time
     valid_from: Time
     expires_at: Time
@@ -299,9 +303,7 @@ class ParameterDocument(Part):
     @model_validator(mode="after")
     def _chained(self) -> Self:
         if (self.sequence == 1) != (self.previous_digest is None):
-            raise ValueError(
-                f"previous_digest is null exactly when sequence is 1, sequence was {self.sequence}"
-            )
+            raise ValueError(f"previous_digest is null exactly when sequence is 1, was {self.sequence}")
         return self
 
 
@@ -321,6 +323,8 @@ def encode(document: ParameterDocument) -> bytes:
 def decode(payload: bytes) -> ParameterDocument:
     """Read a document and refuse everything that `encode` would not have written.
 
+    The bytes are read once, and spelling the result must give them back; only a refusal reads them again.
+
     Raises
     ------
     PublishError
@@ -334,6 +338,18 @@ def decode(payload: bytes) -> ParameterDocument:
     ...
     calibrator.errors.PublishError: document has schema_version 2, this version reads 1
     """
+    if len(payload) <= canonical.MAX_BYTES:
+        try:
+            document = ParameterDocument.model_validate_json(payload)
+        except ValidationError:
+            document = None
+        if document is not None and canonical.plain(document.model_dump(mode="json")) == payload:
+            return document
+    return _decode_slowly(payload)
+
+
+def _decode_slowly(payload: bytes) -> ParameterDocument:
+    """Judge rule by rule what `decode` judges at once."""
     value = canonical.decode_value(payload)
     if not isinstance(value, dict):
         raise PublishError(f"document must be a JSON object, was {type(value).__name__}")
@@ -347,9 +363,7 @@ def decode(payload: bytes) -> ParameterDocument:
         place = ".".join(str(part) for part in first["loc"]) or "document"
         raise PublishError(f"{place}: {first['msg']} ({error.error_count()} in all)") from error
     if document.model_dump(mode="json") != value:  # a default left out, another spelling of a time
-        raise PublishError(
-            "document is not in its canonical form: a value has another spelling or is left out"
-        )
+        raise PublishError("document is not canonical: a value has another spelling or is left out")
     return document
 
 

@@ -1,6 +1,6 @@
 """What every part of a document is made of: frozen models of integers and printable text."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -23,6 +23,8 @@ Reason = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVa
 Term = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Protocol = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Chain = Annotated[str, StringConstraints(pattern=r"^(off-chain|[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32})$")]
+OFF_CHAIN: Final = "off-chain"
 
 
 class Part(BaseModel):

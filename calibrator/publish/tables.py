@@ -1,7 +1,5 @@
 """A document, and the change between two, as tables that a risk committee can read in a terminal."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -9,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from calibrator.publish.changes import basis_points, changes, market_title, percent
 from calibrator.publish.document import (
     CollateralParameters,
     MarketParameters,
@@ -20,125 +19,6 @@ from calibrator.publish.document import (
 REGIME_STYLE: Final = {"CALM": "green", "ELEVATED": "yellow", "STRESS": "bold red"}
 EFFECT: Final = {True: ("tightens", "red"), False: ("loosens", "green"), None: ("", "")}
 PLAN_LINES: Final = 3
-Key = tuple[str, str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One published value that differs between two documents.
-
-    Attributes
-    ----------
-    market, what, whom : str
-        Which market, which parameter, who notices.
-    old, new : int or None
-        Parts per million; None where the market is not in that document.
-    tightens : bool or None
-        True if traders and borrowers need more collateral than before; None if there is no before or after.
-    """
-
-    market: str
-    what: str
-    whom: str
-    old: int | None
-    new: int | None
-    tightens: bool | None
-
-
-def percent(ppm: int) -> str:
-    """Spell parts per million as per cent, exactly.
-
-    Examples
-    --------
-    >>> percent(50_000), percent(50_005), percent(0)
-    ('5.00%', '5.0005%', '0.00%')
-    """
-    whole, rest = divmod(ppm, 10_000)
-    digits = f"{rest:04d}"
-    return f"{whole}.{digits[:2]}{digits[2:].rstrip('0')}%"
-
-
-def basis_points(ppm: int) -> str:
-    """Spell a change in parts per million as basis points, with its sign.
-
-    Examples
-    --------
-    >>> basis_points(1_250), basis_points(-5)
-    ('+12.5', '-0.05')
-    """
-    return f"{ppm / 100:+,.2f}".rstrip("0").rstrip(".")
-
-
-def changes(old: ParameterDocument, new: ParameterDocument) -> list[Change]:
-    """List what differs between two documents, market by market, in the order of the documents.
-
-    A perpetual is compared at every notional where either schedule may change.
-
-    Returns
-    -------
-    list of Change
-        Empty if no margin, haircut, loan-to-value, threshold or penalty differs.
-    """
-    before: dict[Key, MarketParameters] = {market.key: market for market in old.markets}
-    after: dict[Key, MarketParameters] = {market.key: market for market in new.markets}
-    found: list[Change] = []
-    for key in sorted(before.keys() | after.keys()):
-        found.extend(_of_market(before.get(key), after.get(key)))
-    return found
-
-
-def _of_market(old: MarketParameters | None, new: MarketParameters | None) -> Iterator[Change]:
-    if old is None and new is not None:
-        yield Change(_title(new), "new market", "everyone", None, new.value_ppm, tightens=None)
-    elif new is None and old is not None:
-        yield Change(_title(old), "left out", "keep what is in force", old.value_ppm, None, tightens=None)
-    elif isinstance(old, PerpetualParameters) and isinstance(new, PerpetualParameters):
-        yield from _of_perpetual(old, new)
-    elif isinstance(old, CollateralParameters) and isinstance(new, CollateralParameters):
-        yield from _of_collateral(old, new)
-
-
-def _of_perpetual(old: PerpetualParameters, new: PerpetualParameters) -> Iterator[Change]:
-    before, after = old.schedule(), new.schedule()
-    floors = sorted({tier.notional_floor for tier in (*before.tiers, *after.tiers)})
-    for floor in floors:
-        first, second = before.tier_of(floor), after.tier_of(floor)
-        at = f" from {floor:,}" if len(floors) > 1 else ""
-        for what, whom, low, high in (
-            ("initial margin", "new positions", first.initial_margin_ppm, second.initial_margin_ppm),
-            (
-                "maintenance margin",
-                "open positions",
-                first.maintenance_margin_ppm,
-                second.maintenance_margin_ppm,
-            ),
-        ):
-            if low != high:
-                yield Change(_title(new), what, f"{whom}{at}", low, high, tightens=high > low)
-
-
-def _of_collateral(old: CollateralParameters, new: CollateralParameters) -> Iterator[Change]:
-    first, second = old.haircut, new.haircut
-    for what, whom, low, high, tightens in (
-        ("haircut", "value of the collateral", first.haircut_ppm, second.haircut_ppm, True),
-        ("loan-to-value", "new loans", first.loan_to_value_ppm, second.loan_to_value_ppm, False),
-        (
-            "liquidation threshold",
-            "open loans",
-            first.liquidation_threshold_ppm,
-            second.liquidation_threshold_ppm,
-            False,
-        ),
-        (
-            "liquidation penalty",
-            "liquidated loans",
-            first.liquidation_penalty_ppm,
-            second.liquidation_penalty_ppm,
-            True,
-        ),
-    ):
-        if low != high:
-            yield Change(_title(new), what, whom, low, high, tightens=(high > low) == tightens)
 
 
 def show_document(document: ParameterDocument, *, checked: str, now: datetime) -> None:
@@ -164,9 +44,8 @@ def show_document(document: ParameterDocument, *, checked: str, now: datetime) -
     if collaterals:
         console.print(_collaterals(collaterals))
     for market in document.markets:
-        console.print(
-            Text(f"{_title(market)}: ", style="bold").append_text(_why(market)).append_text(_plan(market))
-        )
+        name = Text(f"{market_title(market)}: ", style="bold")
+        console.print(name.append_text(_why(market)).append_text(_plan(market)))
 
 
 def show_changes(old: ParameterDocument, new: ParameterDocument) -> None:
@@ -207,7 +86,7 @@ def _perpetuals(markets: list[PerpetualParameters]) -> Table:
             strict=True,
         )  # fmt: skip
         table.add_row(
-            Text(_title(market)),
+            Text(market_title(market)),
             _regime(market),
             *("\n".join(column) for column in rows),
         )
@@ -220,7 +99,7 @@ def _collaterals(markets: list[CollateralParameters]) -> Table:
     for market in markets:
         haircut = market.haircut
         table.add_row(
-            Text(_title(market)),
+            Text(market_title(market)),
             _regime(market),
             percent(haircut.haircut_ppm),
             percent(haircut.loan_to_value_ppm),
@@ -228,12 +107,6 @@ def _collaterals(markets: list[CollateralParameters]) -> Table:
             percent(haircut.liquidation_penalty_ppm),
         )
     return table
-
-
-def _title(market: MarketParameters) -> str:
-    if isinstance(market, PerpetualParameters):
-        return market.symbol
-    return f"{market.symbol}/{market.haircut.debt} @ {market.haircut.location}"
 
 
 def _regime(market: MarketParameters) -> Text:

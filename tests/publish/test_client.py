@@ -24,7 +24,7 @@ from calibrator.errors import (
     SignatureError,
 )
 from calibrator.publish.canonical import digest
-from calibrator.publish.client import anchor, anchor_on_first_use, last_good, verify
+from calibrator.publish.client import Audience, anchor, anchor_on_first_use, last_good, verify
 from calibrator.publish.document import ParameterDocument, encode
 from calibrator.publish.keys import create_keys, load_signers
 from calibrator.publish.repository import publish, refresh
@@ -48,7 +48,7 @@ class Stage:
         publish(home, documents[1], now=NOW)
         anchor(self.trusted, self.read("1.root.json"))
         verify(self.folder, trusted=self.trusted, now=NOW)
-        self.payload = documents[1]
+        self.first_payload, self.payload = documents
 
     def path(self, name: str) -> Path:
         return self.folder / "metadata" / name
@@ -60,7 +60,7 @@ class Stage:
         return self.folder / "targets" / f"{digest(payload)}.parameters.json"
 
     def signer(self, role: str) -> CryptoSigner:
-        return load_signers(self.home / "keys", role)[0]
+        return load_signers((self.home / "keys",), role)[0]
 
     def offer(
         self, payload: bytes, *, name: str = "parameters.json", key: CryptoSigner | None = None
@@ -287,9 +287,11 @@ def test_an_expired_document_says_what_to_do(stage: Stage) -> None:
 
 
 def test_another_audience_is_refused(stage: Stage) -> None:
-    assert stage.verify(protocol="demo").sequence == 2
-    with pytest.raises(ConstraintError, match=r"parameters\.json must be meant for aave, is for demo"):
-        stage.verify(protocol="aave")
+    assert stage.verify(audience=Audience(protocol="demo")).sequence == 2
+    with pytest.raises(
+        ConstraintError, match=r"parameters\.json must be meant for protocol aave, is for demo"
+    ):
+        stage.verify(audience=Audience(protocol="aave"))
 
 
 @pytest.mark.parametrize("name", ["../../keys/root.pem", "/etc/passwd", "documents/../x"])
@@ -313,7 +315,7 @@ def test_trust_needs_an_origin(stage: Stage, tmp_path: Path) -> None:
 
 def test_an_anchor_is_for_good(stage: Stage, tmp_path: Path) -> None:
     create_keys(tmp_path / "other" / "keys")
-    publish(tmp_path / "other", stage.payload.replace(b"demo", b"evil"), now=NOW)
+    publish(tmp_path / "other", stage.first_payload, now=NOW)
     root = (tmp_path / "other" / "published" / "metadata" / "1.root.json").read_bytes()
     with pytest.raises(SignatureError, match="trusts another root already"):
         anchor(stage.trusted, root)

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from calibrator.errors import PublishError
-from calibrator.publish.canonical import MAX_BYTES, _plain, decode_value, encode_value
+from calibrator.publish.canonical import MAX_BYTES, decode_value, encode_value, plain
 from calibrator.publish.document import (
     CONSUMER_RULE,
     CollateralParameters,
@@ -111,11 +111,11 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_the_fast_spelling_is_the_one_of_rfc_8785(value: object) -> None:
     payload = encode_value(value)
-    assert _plain(value) == payload
+    assert plain(value) == payload
     assert decode_value(payload) == value
 
 
-def test_encoding_is_the_plain_json_with_sorted_keys(payload: bytes) -> None:
+def test_encoding_is_theplain_json_with_sorted_keys(payload: bytes) -> None:
     plain = json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert payload == plain.encode()
     assert b'"notional_floor":"1000000000000000000"' in payload

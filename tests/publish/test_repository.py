@@ -40,7 +40,7 @@ def published(home: Path, payload: bytes) -> Path:
 
 def test_keys_are_private_and_never_overwritten(home: Path) -> None:
     create_keys(home / "keys")
-    assert {p.name for p in (home / "keys").iterdir()} == {f"{role}.pem" for role in ROLES}
+    assert {p.name for p in (home / "keys").iterdir()} == {f"{role}.pem" for role in (*ROLES, "approver")}
     assert {p.stat().st_mode & 0o777 for p in (home / "keys").iterdir()} == {0o600}
     assert (home / "keys").stat().st_mode & 0o777 == 0o700
     with pytest.raises(PublishError, match="keys are never overwritten"):
@@ -81,15 +81,15 @@ def test_documents_follow_each_other(published: Path, follow: Follow, tmp_path: 
     assert seen.sequence == 4
 
 
-def test_attachments_belong_to_their_document(published: Path, follow: Follow, payload: bytes) -> None:
+def test_payloads_belong_to_their_document(published: Path, follow: Follow, payload: bytes) -> None:
     second = follow(latest(published))  # type: ignore[arg-type]
-    publish(published, encode(second), now=NOW, attachments={"aave-v3/steward.json": b"{}"})
+    publish(published, encode(second), now=NOW, targets={"aave-v3/steward.json": b"{}"})
     targets = published / "published" / "targets"
     assert len(list((targets / "aave-v3").iterdir())) == 1
     publish(published, encode(follow(second)), now=NOW)
     listed = (published / "published" / "metadata" / "3.targets.json").read_text()
     assert "steward" not in listed
-    assert "parameters.schema.json" in listed
+    assert "schemas/parameters-1.schema.json" in listed
     assert payload in contents(targets).values()
 
 
@@ -98,13 +98,13 @@ def test_attachments_belong_to_their_document(published: Path, follow: Follow, p
 )
 def test_a_name_cannot_leave_its_folder(published: Path, payload: bytes, name: str) -> None:
     with pytest.raises(PublishError, match="a target name must be a plain relative path"):
-        publish(published, payload, now=NOW, attachments={name: b"{}"})
+        publish(published, payload, now=NOW, targets={name: b"{}"})
 
 
 @pytest.mark.parametrize(
     ("sequence", "changes", "match"),
     [
-        (1, {"data_digest": "e" * 64}, "sequence must be above the published 1, was 1"),
+        (1, {"data_digest": "e" * 64}, "sequence must be 2 after the published 1, was 1"),
         (2, {"previous_digest": "e" * 64}, "previous_digest must be the published"),
     ],
 )

@@ -1,0 +1,81 @@
+"""How a consumer reaches a repository: by http(s) or from a folder, within bounds, following no link."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.api.metadata import Metadata, Snapshot, Timestamp
+from tuf.ngclient import FetcherInterface, Updater
+from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
+
+from calibrator.errors import PublishError, RollbackError
+from calibrator.publish.metadata import MAX_METADATA_BYTES
+from calibrator.publish.storage import read_inside
+
+FOLDER: Final = "folder:/"
+TIMEOUT_SECONDS: Final = 10
+MAX_JUMP: Final = 1_000_000
+
+
+class FolderFetcher(FetcherInterface):
+    """Reads a published repository from a local folder, following no link.
+
+    python-tuf's own fetcher speaks http and https only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        path = url.removeprefix(FOLDER)
+        try:
+            return iter([read_inside(self._folder, tuple(path.split("/")), max_bytes=MAX_METADATA_BYTES)])
+        except FileNotFoundError as error:  # the walk along the roots ends at the first one that is not there
+            raise DownloadHTTPError(f"{path} not found in {self._folder}", 404) from error
+
+
+class BoundedUpdater(Updater):
+    """python-tuf's client, which also refuses versions that no publisher can have reached.
+
+    Versions far ahead would make every later publication look like a rollback (a fast-forward attack). They
+    are compared with what the newest root still vouches for, so that new keys undo such an attack.
+    """
+
+    def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
+        data: bytes = super()._download_metadata(rolename, length, version)
+        known = self._trusted_set.get(rolename)
+        if rolename == Timestamp.type and isinstance(known, Timestamp):
+            offered = Metadata[Timestamp].from_bytes(data).signed
+            _check_jump("timestamp", known.version, offered.version)
+            _check_jump("snapshot", known.snapshot_meta.version, offered.snapshot_meta.version)
+        elif rolename == Snapshot.type and isinstance(known, Snapshot):
+            for name, meta in Metadata[Snapshot].from_bytes(data).signed.meta.items():
+                _check_jump(name, known.meta[name].version if name in known.meta else 0, meta.version)
+        return data
+
+
+def _check_jump(name: str, known: int, offered: int) -> None:
+    if offered > known + MAX_JUMP:
+        raise RollbackError(
+            f"{name} must not jump by more than {MAX_JUMP} versions, from {known} to {offered} (fast-forward)"
+        )
+
+
+def open_location(location: str | Path) -> tuple[str, FetcherInterface]:
+    """Return the base of all addresses in a repository, and what fetches them.
+
+    Raises
+    ------
+    PublishError
+        If ``location`` is neither an http(s) address nor a published folder.
+    """
+    text = str(location)
+    if text.startswith(("http://", "https://")):
+        return text.rstrip("/") + "/", Urllib3Fetcher(socket_timeout=TIMEOUT_SECONDS)
+    folder = Path(location)
+    if not (folder / "metadata").is_dir():
+        raise PublishError(
+            f"{folder} must be a published folder (it holds metadata/ and targets/) or an address"
+        )
+    return FOLDER, FolderFetcher(folder)
