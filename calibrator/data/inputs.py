@@ -1,8 +1,8 @@
 """Inputs beside bars from local files: implied volatility, funding, open interest, liquidations.
 
-A file has a column ``symbol`` or ``market`` (or its entry names the market), ``time`` with an offset, the values
-of its kind, and optionally ``known_at``; the entry's ``columns`` maps other names. Nothing is filled in: rows
-without their value are refused or, on request, dropped and counted.
+A file has a column ``symbol`` or ``market`` (or its entry names the market), ``time`` with an offset, the
+values of its kind, and optionally ``known_at``; the entry's ``columns`` maps other names. Nothing is filled
+in: rows without their value are refused or, on request, dropped and counted.
 """
 
 from collections.abc import Callable, Mapping
