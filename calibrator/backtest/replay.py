@@ -93,9 +93,10 @@ def replay(
     """Replay accounts under one schedule.
 
     A position opens at the close of the bar that contains ``opened``. From then on it follows
-    :func:`calibrator.backtest.events.step`: below maintenance margin it is closed at the close ``latency``
-    bars later. There, with ``equity = collateral + pnl``: the penalty is ``min(max(equity, 0), penalty *
-    notional)``, the owner gets what remains, and negative equity is the venue's *shortfall* (bad debt).
+    :func:`calibrator.backtest.transition.step`: below maintenance margin it is closed at the close
+    ``latency`` bars later. There, with ``equity = collateral + pnl``: the penalty is ``min(max(equity, 0),
+    penalty * notional)``, the owner gets what remains, and negative equity is the venue's *shortfall* (bad
+    debt).
     Owners close by themselves at ``closed``, without penalty. Open positions are valued at the last close.
     Money is conserved: ``collateral = payout + penalty - shortfall - pnl``, the last being the
     counterparties'.
@@ -113,7 +114,8 @@ def replay(
     penalty : float
         Fraction of the notional at settlement, in [0, 1).
     engine : callable
-        :func:`~calibrator.backtest.events.search_events`, or the slow oracle ``loop_events``.
+        :func:`~calibrator.backtest.events.search_events`, or ``heap_events`` or the slow
+        oracle ``loop_events`` of :mod:`calibrator.backtest.course`.
 
     Returns
     -------

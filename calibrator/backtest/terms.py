@@ -12,6 +12,7 @@ from calibrator.frames import BARS, SCHEDULE_HISTORY, conform
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Clock = npt.NDArray[np.datetime64]
 
 

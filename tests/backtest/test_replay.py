@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrator.backtest.events import (
-    Account,
-    AccountState,
-    Moment,
-    Positions,
-    loop_events,
-    search_events,
-    step,
-)
+from calibrator.backtest.course import heap_events, loop_events
+from calibrator.backtest.events import Positions, search_events
 from calibrator.backtest.population import simulate_accounts
 from calibrator.backtest.replay import compare, replay
 from calibrator.backtest.terms import prices_by_market, terms_by_market
@@ -88,8 +81,9 @@ def test_both_engines_give_identical_events(
     schedule = make_schedule(seed + 1, bars, tiers=tiers)
     accounts = simulate_accounts(bars, {"x": schedule}, CONFIG).accounts
     fast = replay(bars, accounts, schedule, latency=latency)
-    slow = replay(bars, accounts, schedule, latency=latency, engine=loop_events)
-    pd.testing.assert_frame_equal(fast.outcomes, slow.outcomes, check_exact=True)
+    for engine in (loop_events, heap_events):
+        slow = replay(bars, accounts, schedule, latency=latency, engine=engine)
+        pd.testing.assert_frame_equal(fast.outcomes, slow.outcomes, check_exact=True)
     if count > 100:
         assert {"liquidated", "closed"} <= set(fast.outcomes["status"])
 
@@ -112,9 +106,11 @@ def test_engines_agree_at_exact_ties_and_bounds() -> None:
         direction, one, 100 * one, collateral, opened, np.maximum(closes, opened), np.zeros(len(one), int)
     )
     for latency in (0, 1, 20):
-        fast, slow = (engine(prices, terms, positions, latency) for engine in (search_events, loop_events))
-        for name in ("breached", "settled", "self_inflicted"):
-            np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name), err_msg=name)
+        fast = search_events(prices, terms, positions, latency)
+        for engine in (loop_events, heap_events):
+            slow = engine(prices, terms, positions, latency)
+            for name in ("breached", "settled", "self_inflicted"):
+                np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name), err_msg=name)
     at_margin = (direction > 0) & (collateral == 5.0) & (opened == 0) & (closes == 6)
     assert search_events(prices, terms, positions, 0).breached[at_margin].tolist() == [6]
     equal = (direction > 0) & (collateral == 5.0) & (opened == 6) & (closes == 12)
@@ -206,15 +202,6 @@ def test_owner_closes_first_unless_the_same_bar_breaches() -> None:
     same = one_account(bars, closed=bars["time"][3])
     assert replay(bars, before, schedule, latency=0).outcomes["status"].tolist() == ["closed"]
     assert replay(bars, same, schedule, latency=0).outcomes["status"].tolist() == ["liquidated"]
-
-
-def test_settled_states_do_not_change() -> None:
-    account, moment = Account(1, 90.0, 0, 9), Moment(5, 1.0, 1.0, 50_000, 50_000)
-    done = AccountState(breached=3, settled=4)
-    assert step(account, done, moment, latency=0) == done
-    waiting = AccountState(breached=4)
-    assert step(account, waiting, moment, latency=3) == waiting
-    assert step(account, waiting, moment, latency=1).settled == 5
 
 
 def test_what_cannot_be_replayed_is_counted() -> None:
