@@ -143,11 +143,10 @@ def _push(book, a):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 @numba.njit(cache=True)
 def _remove(book, a):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     h = _of(book, a)
-    i, last = book.place[a], book.size[h] - 1
-    if i != last:
-        _swap(book, h, i, last)
-    book.size[h] = last
-    if i != last:
+    i = book.place[a]
+    book.size[h] -= 1
+    if i < book.size[h]:
+        _swap(book, h, i, book.size[h])
         moved = book.heap[h, i]
         _up(book, h, i)
         _down(book, h, book.place[moved])
@@ -161,7 +160,7 @@ def _write(tape, t, a, kind, values):  # type: ignore[no-untyped-def]  # noqa: A
         row[0], row[1], row[2] = t, a, kind
         for j in range(WIDTH - 3):
             row[3 + j] = values[j]
-    tape.written[0] = n + 1
+    tape.written[0] += 1
 
 
 @numba.njit(cache=True)
@@ -186,7 +185,7 @@ def _breach(path, book, tape, t, sold):  # type: ignore[no-untyped-def]  # noqa:
             a = book.heap[h, 0]
             key = book.key[a]
             at_start = first < key if long else first > key
-            if not (at_start or (worst < key if long else worst > key)):
+            if not at_start and not (worst < key if long else worst > key):
                 break
             _remove(book, a)
             book.state[a], book.breached[a] = PENDING, t
