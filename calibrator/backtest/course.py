@@ -190,13 +190,13 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
     while True:
         book, tape = _book(course, positions), _tape(len(course.prices.time), room, fund)
         orders = (np.argsort(v, kind="stable") for v in (positions.opened, positions.closes))
-        heaps.run(_path(course), book, tape, _numbers(rules), *orders)
+        heaps.run(_path(course), book, tape, numbers_of(rules), *orders)
         if tape.written[0] <= room:
             break
         room = int(tape.written[0])
     alive = np.isin(book.state, (heaps.WAITING, heaps.HEAPED))
     return Outcome(
-        _events(tape.rows[: tape.written[0]]),
+        tape_frame(tape.rows[: tape.written[0]]),
         tape.funds,
         tape.moved,
         np.where(alive, book.quantity, 0.0),
@@ -253,7 +253,8 @@ def _tape(bars: int, room: int, fund: float) -> heaps.Tape:
     )
 
 
-def _numbers(rules: Rules) -> heaps.Terms:
+def numbers_of(rules: Rules) -> heaps.Terms:
+    """Return the rules as the compiled engines take them."""
     return heaps.Terms(
         int(rules.latency),
         float(rules.penalty),
@@ -266,7 +267,8 @@ def _numbers(rules: Rules) -> heaps.Terms:
     )
 
 
-def _events(rows: Floats) -> pd.DataFrame:
+def tape_frame(rows: Floats) -> pd.DataFrame:
+    """Return the rows of an engine's tape with the names and types of ``Event``."""
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame = frame.astype(dict.fromkeys(_WHOLE, "int64"))
     forced: Flags = frame["self_inflicted"].to_numpy() > 0
@@ -283,7 +285,7 @@ def frame_of(events: tuple[Event, ...]) -> pd.DataFrame:
     [[3.0, 2.0, 1.0]]
     """
     rows = [[float(getattr(e, name)) for name in COLUMNS] for e in events]
-    return _events(np.array(rows, dtype=float).reshape(len(rows), len(COLUMNS)))
+    return tape_frame(np.array(rows, dtype=float).reshape(len(rows), len(COLUMNS)))
 
 
 def loop_events(prices: Prices, terms: Terms, positions: Positions, latency: int) -> Events:
