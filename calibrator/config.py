@@ -16,6 +16,7 @@ from yaml.nodes import Node
 
 from calibrator.config_base import Bars, Fraction, Section, Share, Utc
 from calibrator.config_data import FEED_KINDS, FeedFiles
+from calibrator.config_jobs import ComputeConfig, JobsConfig
 from calibrator.domain import ChangeLimits
 from calibrator.errors import ConfigError
 
@@ -263,6 +264,8 @@ class Config(Section):
     backtest: BacktestConfig = Field(default_factory=BacktestConfig)
     publish: PublishConfig = Field(default_factory=PublishConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    jobs: JobsConfig = Field(default_factory=JobsConfig)
+    compute: ComputeConfig = Field(default_factory=ComputeConfig)
 
     def market(self, symbol: str) -> MarketConfig:
         """Return the settings of one market with the defaults filled in."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -23,11 +24,11 @@ from calibrator.regimes.classifier import StressClassifier, stress_design
 from calibrator.regimes.explanation import explain
 from calibrator.regimes.hysteresis import Thresholds, regimes
 from calibrator.regimes.labels import stress_label, stress_threshold
+from pipelines.walks import Make, Walk, Walker
 
 ALL: Final = "*"
 PUBLISHED: Final = "combination"
 Progress = Callable[[str, int, int], None]
-Make = Callable[[], VarianceForecaster]
 Keep = Callable[[Make], Make]
 
 
@@ -83,23 +84,23 @@ class Forecasts:
         return dict(zip(self.stress_rows.index, explain(classifier, self.stress_rows), strict=True))
 
 
-@dataclass(slots=True)
-class _Fitted:
-    """Remember the last forecaster that a walk-forward made."""
+def walk_of(keep: Keep | Walker) -> Walk:
+    """Return the walk-forward of a walker, or one whose forecasters ``keep`` sees when they are made."""
+    return keep if isinstance(keep, Walker) else partial(_kept_walk, keep)
 
-    last: dict[str, object] = field(default_factory=dict)
 
-    def __call__(self, make: Callable[[], VarianceForecaster]) -> Callable[[], VarianceForecaster]:
-        def made() -> VarianceForecaster:
-            forecaster = make()
-            self.last[forecaster.name] = forecaster
-            return forecaster
-
-        return made
+def _kept_walk(keep: Keep, make: Make, *rows: pd.DataFrame, **settings: Any) -> pd.Series:
+    return walk_forward(keep(make), *rows, **settings)
 
 
 def forecast_all(
-    bars: pd.DataFrame, implied: pd.DataFrame, *, config: Config, clock: Clock, progress: Progress
+    bars: pd.DataFrame,
+    implied: pd.DataFrame,
+    *,
+    config: Config,
+    clock: Clock,
+    progress: Progress,
+    walker: Walker | None = None,
 ) -> Forecasts:
     """Run every forecaster and the stress classifier walk-forward over the bars.
 
@@ -113,11 +114,13 @@ def forecast_all(
         Grid, cadence and horizon.
     progress : callable
         Called with (what, done, total).
+    walker : Walker, optional
+        Runs the walk-forwards; default: one that computes everything here.
     """
     settings = config.forecast
     features = build_features(bars, clock=clock, implied_volatility=implied)
     targets = future_variance(bars, features, clock=clock)
-    keep = _Fitted()
+    keep = walker or Walker()
     core, rows, learned, experts = expert_forecasts(
         features, targets, config=config, clock=clock, progress=progress, keep=keep
     )
@@ -146,7 +149,7 @@ def expert_forecasts(
     config: Config,
     clock: Clock,
     progress: Progress,
-    keep: Keep | None = None,
+    keep: Keep | Walker | None = None,
 ) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Run the experts that the published forecast combines, remembering the last fits in ``keep``.
 
@@ -160,7 +163,7 @@ def expert_forecasts(
     experts : pandas.DataFrame
         Variance per decision row that has one, one column per expert.
     """
-    settings, kept = config.forecast, keep or _Fitted()
+    settings, kept = config.forecast, keep or Walker()
     core = Har(steps=settings.steps, window=settings.har_window).forecast(features)
     own = core.notna()
     lent = borrowed_core(features, core, steps=settings.steps, window=settings.har_window)
@@ -173,7 +176,7 @@ def expert_forecasts(
 
 
 def learned_forecasts(
-    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: Keep, progress: Progress
+    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: Keep | Walker, progress: Progress
 ) -> pd.DataFrame:
     """Walk the learned experts forward over their design; one column of variances per expert.
 
@@ -188,8 +191,8 @@ def learned_forecasts(
         ),
     }
     out = {
-        name: walk_forward(
-            keep(make),
+        name: walk_of(keep)(
+            make,
             rows,
             targets,
             refit=settings.learner_refit * phases,
@@ -203,7 +206,7 @@ def learned_forecasts(
 
 
 def _classical(
-    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: Keep, progress: Progress
+    rows: pd.DataFrame, targets: pd.DataFrame, config: Config, keep: Keep | Walker, progress: Progress
 ) -> pd.DataFrame:
     settings = config.forecast
     out = {"ewma": Ewma(decay=0.94, scale=float(settings.steps)).forecast(rows)}
@@ -219,8 +222,8 @@ def _classical(
                 memory=memory,
             )
 
-        out[name] = walk_forward(
-            keep(make),
+        out[name] = walk_of(keep)(
+            make,
             rows,
             targets,
             refit=settings.garch_refit,
@@ -235,7 +238,7 @@ def stress_outlook(
     rows: pd.DataFrame,
     known: pd.DataFrame,
     config: Config,
-    keep: Keep,
+    keep: Keep | Walker,
     progress: Progress,
 ) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
     """Walk the stress classifier forward.
@@ -265,8 +268,8 @@ def stress_outlook(
         rows, known, threshold.loc[rows.index], features.loc[rows.index, "trailing_variance"]
     )
     phases = max(1, rows["phase"].nunique())
-    probability = walk_forward(
-        keep(lambda: StressClassifier(threads=settings.threads)),
+    probability = walk_of(keep)(
+        lambda: StressClassifier(threads=settings.threads),
         seen,
         pd.DataFrame({"future_variance": label, "known_at": targets["known_at"]}).loc[seen.index],
         refit=settings.learner_refit * phases,

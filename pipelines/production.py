@@ -17,6 +17,7 @@ from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
 from pipelines.starts import Losses, close_out, closes_only, collect_losses, groups, loss_frame
+from pipelines.walks import Walker
 
 Array = NDArray[np.float64]
 TAIL_REFIT = 7
@@ -194,7 +195,14 @@ def clock_of(config: Config) -> Clock:
     )
 
 
-def produce(bars: pd.DataFrame, implied: pd.DataFrame, *, config: Config, progress: Progress) -> Production:
+def produce(
+    bars: pd.DataFrame,
+    implied: pd.DataFrame,
+    *,
+    config: Config,
+    progress: Progress,
+    walker: Walker | None = None,
+) -> Production:
     """Forecast, classify and calibrate every decision up to the last bar.
 
     Parameters
@@ -204,6 +212,8 @@ def produce(bars: pd.DataFrame, implied: pd.DataFrame, *, config: Config, progre
     config : Config
     progress : callable
         Called with (what, done, total).
+    walker : Walker, optional
+        Runs the walk-forwards; default: one that computes everything here.
 
     Returns
     -------
@@ -211,7 +221,7 @@ def produce(bars: pd.DataFrame, implied: pd.DataFrame, *, config: Config, progre
         Every number at an origin uses bars that ended at or before it.
     """
     clock = clock_of(config)
-    forecasts = forecast_all(bars, implied, config=config, clock=clock, progress=progress)
+    forecasts = forecast_all(bars, implied, config=config, clock=clock, progress=progress, walker=walker)
     rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
     grouped = groups(config, list(dict.fromkeys(rows["market"])), closes_only(bars))
     decisions: dict[str, Decisions] = {}

@@ -64,7 +64,8 @@ def config_digest(config: Config) -> str:
     for kind in ("bars", *FEED_KINDS):
         for entry in spelled["data"][kind]:
             entry["path"] = Path(entry["path"]).name
-    spelled.pop("tracking")
+    for section in ("tracking", "jobs", "compute"):  # how it runs, not what comes out
+        spelled.pop(section)
     spelled["software"] = version("calibrator")
     text = json.dumps(spelled, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,6 +6,7 @@ A *feature row* is one market at one origin. Rows are sorted by market and time 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
@@ -75,23 +76,67 @@ def walk_forward(  # noqa: PLR0913 - the things that define a walk-forward
     >>> walk_forward(lambda: Ewma(decay=0.5, scale=1), x, y, refit=2, start=1).round(3).tolist()
     [nan, 3.0, 3.571, 3.8]
     """
-    out = pd.Series(np.nan, features.index)
-    times = _clock(features["time"])
-    known_at = _clock(targets["known_at"])
-    origins = np.unique(times)
-    cuts = origins[start::refit]
-    ends = [*cuts[1:], None][: len(cuts)]
-    for done, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
-        past = times <= cut
-        known = known_at <= cut
-        fitted = make().fit(features[past], targets["future_variance"].where(known)[past])
-        until = np.ones(len(times), bool) if end is None else times < end
-        rows = until & (times >= cut)
-        seen = rows if rowwise else until
-        out[rows] = fitted.forecast(features[seen])[rows[seen]]
+    out = np.full(len(features), np.nan)
+    found = blocks(features["time"], refit=refit, start=start)
+    for done, block in enumerate(found):
+        fitted = fit_block(make, features, targets, block)
+        rows, values = forecast_block(fitted, features, block, rowwise=rowwise)
+        out[rows] = values
         if progress is not None:
-            progress(done + 1, len(cuts))
-    return out
+            progress(done + 1, len(found))
+    return pd.Series(out, features.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One refit of a walk-forward: the origin at which it happens, and the first that it no longer serves.
+
+    Attributes
+    ----------
+    cut : numpy.datetime64
+        Rows up to here, with what is known at it, are learned from.
+    end : numpy.datetime64 or None
+        Rows from ``cut`` to before ``end`` are forecast; None: all later ones.
+    """
+
+    cut: np.datetime64
+    end: np.datetime64 | None
+
+
+def blocks(time: pd.Series, *, refit: int, start: int) -> list[Block]:
+    """Return the refits of a walk-forward over rows of these times.
+
+    They stand at fixed positions from the first origin, so later rows move none of them.
+
+    Examples
+    --------
+    >>> t = pd.Series(pd.date_range("2024-01-01", periods=6, tz="UTC").as_unit("us"))
+    >>> [(str(b.cut)[:10], str(b.end)[:10]) for b in blocks(t, refit=3, start=1)]
+    [('2024-01-02', '2024-01-05'), ('2024-01-05', 'None')]
+    """
+    cuts = np.unique(_clock(time))[start::refit]
+    ends = [*cuts[1:], None][: len(cuts)]
+    return [Block(cut, end) for cut, end in zip(cuts, ends, strict=True)]
+
+
+def fit_block(
+    make: Callable[[], VarianceForecaster], features: pd.DataFrame, targets: pd.DataFrame, block: Block
+) -> VarianceForecaster:
+    """Fit a forecaster on what is known at a block's cut; arguments as in :func:`walk_forward`."""
+    past = _clock(features["time"]) <= block.cut
+    known = _clock(targets["known_at"]) <= block.cut
+    return make().fit(features[past], targets["future_variance"].where(known)[past])
+
+
+def forecast_block(
+    fitted: VarianceForecaster, features: pd.DataFrame, block: Block, *, rowwise: bool
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return which rows a block serves, and their variances."""
+    times = _clock(features["time"])
+    until = np.ones(len(times), bool) if block.end is None else times < block.end
+    rows = until & (times >= block.cut)
+    seen = rows if rowwise else until
+    return rows, fitted.forecast(features[seen]).to_numpy(float)[rows[seen]]
 
 
 def _clock(times: pd.Series) -> npt.NDArray[np.datetime64]:

@@ -18,8 +18,9 @@ from calibrator.regimes.labels import stress_label, stress_threshold
 from calibrator.regimes.markov_switching import switching_variance
 from calibrator.regimes.rolling import Rolling
 from calibrator.regimes.score import ScoreLogistic
-from pipelines.forecasting import Keep, Make, Progress, learned_forecasts, stress_outlook
+from pipelines.forecasting import Keep, Progress, learned_forecasts, stress_outlook
 from pipelines.production import clock_of
+from pipelines.walks import Make
 
 OURS: Final = "classifier"
 SCORES: Final = {"har": "gap_har", "markov_switching": "gap_switching", "jump_model": "jump_lead"}
