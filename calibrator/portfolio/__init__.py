@@ -1,0 +1,1 @@
+"""NET: what a portfolio may lose, and the margin it therefore needs."""
