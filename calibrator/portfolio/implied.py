@@ -133,7 +133,7 @@ def _verdict(value: float, forward: float, strike: float, time: float, sign: flo
     return 3 if value - intrinsic >= min(forward, strike) else 0
 
 
-@numba.njit(cache=True, error_model="numpy", fastmath=FAST)
+@numba.njit(error_model="numpy", fastmath=FAST)
 def _slope(forward: float, strike: float, spread: float) -> float:
     """Return the derivative of the time value by total volatility."""
     s = max(spread, SMALLEST)
@@ -143,7 +143,7 @@ def _slope(forward: float, strike: float, spread: float) -> float:
     return slope
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _solve(target: float, forward: float, strike: float) -> tuple[float, int]:
     """Find the total volatility with the given time value, within (0, bound)."""
     bound = min(forward, strike)
@@ -173,7 +173,7 @@ def _solve(target: float, forward: float, strike: float) -> tuple[float, int]:
     return s, step
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _invert(
     value: Array,
     forward: Array,
