@@ -23,7 +23,7 @@ PARTS: Final = ("core", "basis", "funding", "naked", "concentration")
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Positions of many accounts.
+    """Positions of many accounts, sorted by account.
 
     Attributes
     ----------
@@ -33,9 +33,7 @@ class Book:
     contract : numpy.ndarray of int, shape (positions,)
     quantity : numpy.ndarray, shape (positions,)
     start : numpy.ndarray of int, shape (accounts + 1,)
-        Where each account's positions begin in ``order``.
-    order : numpy.ndarray of int, shape (positions,)
-        Positions sorted by account.
+        Where each account's positions begin.
 
     Examples
     --------
@@ -50,7 +48,6 @@ class Book:
     contract: Ints
     quantity: Array
     start: Ints
-    order: Ints
 
 
 def book(
@@ -95,9 +92,9 @@ def book(
     if not np.isfinite(held).all():
         first = int(np.flatnonzero(~np.isfinite(held))[0])
         raise DataError(f"position {first}: quantity must be finite, was {held[first]}")
-    start, order = np.zeros(accounts + 1, np.int64), np.empty(len(held), np.int64)
-    kernels.group(owner, start, order)
-    return Book(accounts, contracts, what, held, start, order)
+    start, out = np.zeros(accounts + 1, np.int64), (np.empty_like(what), np.empty_like(held))
+    kernels.group(owner, (what, held), start, out)
+    return Book(accounts, contracts, *out, start)
 
 
 def requirements(
@@ -151,7 +148,7 @@ def requirements(
     )
     out = np.empty((held.accounts, len(PARTS)))
     edges = np.linspace(0, held.accounts, threads + 1).astype(np.int64)
-    positions = (held.start, held.order, held.contract, held.quantity)
+    positions = (held.start, held.contract, held.quantity)
 
     def part(first: int, last: int) -> None:
         kernels.requirements(positions, columns, world, (first, last), out)
@@ -194,4 +191,4 @@ def standalone_sums(held: Book, rules: PortfolioRules, *, level: Level = "mainte
         (charged.floors, charged.steps * multiple),
         each,
     )
-    return np.add.reduceat(np.append(each[held.order], 0.0), held.start[:-1]) * (np.diff(held.start) > 0)
+    return np.add.reduceat(np.append(each, 0.0), held.start[:-1]) * (np.diff(held.start) > 0)

@@ -18,8 +18,8 @@ CORE, BASIS, FUNDING, NAKED, CONCENTRATION = range(5)
 
 
 @numba.njit(cache=True, nogil=True)
-def group(account: Ints, start: Ints, order: Ints) -> None:
-    """Write where each account's positions begin, and the positions sorted by account (stable)."""
+def group(account: Ints, given: tuple[Ints, Array], start: Ints, out: tuple[Ints, Array]) -> None:
+    """Write where each account's positions begin, and contracts and quantities sorted by account (stable)."""
     for a in account:
         start[a + 1] += 1
     for a in range(1, len(start)):
@@ -27,7 +27,7 @@ def group(account: Ints, start: Ints, order: Ints) -> None:
     at = start[:-1].copy()
     for i in range(len(account)):
         a = account[i]
-        order[at[a]] = i
+        out[0][at[a]], out[1][at[a]] = given[0][i], given[1][i]
         at[a] += 1
 
 
@@ -107,7 +107,7 @@ def _close(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def requirements(
-    book: tuple[Ints, Ints, Ints, Array],
+    book: tuple[Ints, Ints, Array],
     contracts: tuple[Ints, Ints, Ints, Array, Array, Array, Ints],
     world: tuple[NDArray[np.int8], tuple[Array, Array], tuple[Array, Array, Array], tuple[Array, Array]],
     span: tuple[int, int],
@@ -115,12 +115,12 @@ def requirements(
 ) -> None:
     """Write core and add-ons of the accounts from ``span[0]`` to ``span[1]``, shape (accounts, 5).
 
-    ``book``: start and order of :func:`group`, contract and quantity of every position. ``contracts``:
+    ``book``: what :func:`group` wrote. ``contracts``:
     underlying, bucket, column of the net (calls, puts, perpetuals, others), gains (contracts, scenarios),
     exposure, notional, underlying of each bucket. ``world``: sign of each move (underlyings, scenarios),
     correlation bounds, rates, concentration tiers.
     """
-    start, order, which, quantity = book
+    start, which, quantity = book
     underlying, bucket, column, gains, exposure, notional, owner = contracts
     underlyings, states = world[0].shape
     profit, nets, e = np.zeros((underlyings, states)), np.zeros((underlyings, 4)), np.zeros(underlyings)
@@ -130,7 +130,7 @@ def requirements(
     for a in range(span[0], span[1]):
         count = filled = 0
         for i in range(start[a], start[a + 1]):
-            c, q = which[order[i]], quantity[order[i]]
+            c, q = which[i], quantity[i]
             u, b = underlying[c], bucket[c]
             if seen[u] != a:
                 seen[u] = a
