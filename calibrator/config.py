@@ -17,7 +17,7 @@ from yaml.nodes import Node
 from calibrator.config_base import Bars, Fraction, Section, Share, Utc
 from calibrator.config_data import FEED_KINDS, FeedFiles
 from calibrator.config_jobs import ComputeConfig, JobsConfig
-from calibrator.domain import ChangeLimits
+from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, StepConfig, ToolsConfig
 from calibrator.errors import ConfigError
 
 MAX_YAML_BYTES = 1_000_000
@@ -133,20 +133,6 @@ class RegimeConfig(Section):
         return self
 
 
-class LimitsConfig(Section):
-    """How fast a published margin may move (per decision; fractions of its own value)."""
-
-    max_increase: float = Field(0.20, gt=0, description="largest increase in one decision")
-    max_decrease: Fraction = Field(0.05, description="largest decrease in one decision")
-    max_increase_5: float = Field(0.50, gt=0, description="largest increase over 5 decisions")
-    max_increase_10: float = Field(0.70, gt=0, description="largest increase over 10 decisions")
-    peak_to_trough: float = Field(2.0, gt=0, description="largest max / min - 1 over a rolling year")
-
-    def to_domain(self) -> ChangeLimits:
-        """Return the limits as the domain type that plan and publisher share."""
-        return ChangeLimits(**self.model_dump())
-
-
 class MarginConfig(Section):
     """From loss quantiles to maintenance and initial margin."""
 
@@ -161,9 +147,11 @@ class MarginConfig(Section):
     notice: int = Field(0, ge=0, le=10_000, description="bars between a decision and its effect")
     tail_window: Bars = Field(365, description="decisions of standardised losses")
     tail_min: Bars = Field(300, description="decisions before a market's own tail counts in full")
-    floor: Share = Field(0.75, description="share of the long-run historical quantile kept as floor")
+    floor: Share = Field(0.5, description="share of the long-run historical quantile kept as floor")
     floor_window: Bars = Field(365, description="decisions of the floor's historical quantile")
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    tools: ToolsConfig = Field(default_factory=ToolsConfig)
+    conformal: ConformalConfig = Field(default_factory=ConformalConfig)
     gap_add_on: Share = Field(0.0, description="added for jumps while the oracle lags (fraction of notional)")
     tiers: tuple[int, ...] = Field((0, 1_000_000, 5_000_000, 20_000_000), description="notional floors")
     participation: Fraction = Field(0.10, description="share of volume that a close-out may take")
@@ -191,6 +179,9 @@ class HaircutConfig(Section):
     slippage: Share = Field(0.005, description="of the liquidation sale")
     interest: Share = Field(0.0005, description="accrued over the close-out")
     borrow_level: Fraction = Field(0.95, description="level of the borrow margin below the threshold")
+    limits: StepConfig | None = Field(
+        None, description="the target's limit on moves; set, haircuts follow a plan instead of margin.limits"
+    )
 
 
 class MarketConfig(Section):

@@ -202,7 +202,7 @@ class ChangeLimits:
     """
 
     max_increase: float = 0.20
-    max_decrease: float = 0.05
+    max_decrease: float = 0.10
     max_increase_5: float = 0.50
     max_increase_10: float = 0.70
     peak_to_trough: float = 2.0
@@ -212,3 +212,35 @@ class ChangeLimits:
             raise ValueError("increases and peak_to_trough must be positive fractions")
         if not 0 < self.max_decrease < 1:
             raise ValueError(f"max_decrease must lie between 0 and 1, was {self.max_decrease}")
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """A target protocol's limit on moves of a threshold: at most ``step`` at once, then a pause.
+
+    Attributes
+    ----------
+    step : float
+        Largest absolute move, as a fraction of value (0.005 = 50 bps).
+    every : int
+        Decisions between two moves.
+
+    Raises
+    ------
+    ValueError
+        Unless ``0 < step < 1`` and ``every >= 1``.
+
+    Examples
+    --------
+    >>> StepLimits(step=0.005, every=3).every
+    3
+    """
+
+    step: float
+    every: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step < 1:
+            raise ValueError(f"step must lie between 0 and 1, was {self.step}")
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, was {self.every}")

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrator.calibrate.conformal import ladder, tighten
 from calibrator.calibrate.margin import Liquidity, initial_margin, margin_tiers, round_up
 from calibrator.calibrate.plan import expected_path
 from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead, long_run_floor
+from calibrator.calibrate.smoothing import exhaustible_buffer, long_run_pull, stressed_weight
 from calibrator.calibrate.tail import rolling_tails
 from calibrator.config import Config, MarketConfig
-from calibrator.domain import SIDES
+from calibrator.domain import SIDES, Regime
 from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
@@ -37,7 +39,8 @@ class Decisions:
         Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
         ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
         (and no bar missing until the next decision: known one decision later), per side
-        ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``, ``margin_``, and ``borrow`` (borrow margin,
+        ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``, ``goal_`` (after the anti-procyclical tools and
+        the floor), ``margin_``; ``level`` (in force after the conformal step) and ``borrow`` (borrow margin,
         collateral only).
     path : numpy.ndarray, shape (decisions, steps)
         Planned margins of the next decisions (larger side).
@@ -249,7 +252,11 @@ def _calibrate(
     standard = found.values / volatility[:, :, None, None]
     level = terms.level or config.margin.level
     settings = {"window": config.margin.tail_window, "refit": TAIL_REFIT}
-    quantile, shortfall = rolling_tails(standard, found.known, level=level, **settings)
+    conformal = config.margin.conformal
+    levels = ladder(level, conformal.strictest(level))
+    quantiles, shortfalls = rolling_tails(standard, found.known, level=levels, **settings)
+    quantile, in_force = tighten(standard, found.known, quantiles, levels=levels, gain=conformal.gain)
+    shortfall = np.maximum(shortfalls[..., 0], quantile * (shortfalls / quantiles)[..., 0])
     borrow = None
     if terms.role == "collateral":
         borrow = rolling_tails(standard, found.known, level=config.haircut.borrow_level, **settings)[0]
@@ -264,6 +271,7 @@ def _calibrate(
         table["turnover"] = turnover[:, i]
         table["whole"], table["complete"] = whole[:, i], complete[:, i]
         table["probability"] = probability[:, i]
+        table["level"] = in_force[:, i]
         for s, side in enumerate(SIDES):
             table[f"tail_{side}"] = quantile[:, i, s]
             table[f"shortfall_{side}"] = shortfall[:, i, s] * volatility[:, i] + config.margin.gap_add_on
@@ -297,19 +305,38 @@ def _publishable(
 ) -> Decisions:
     """Apply floor and limits to one market's decisions and look ahead along the expected path."""
     limits, steps = config.margin.limits.to_domain(), config.margin.plan_steps
-    whole, complete = table["whole"].to_numpy(bool), table["complete"].to_numpy(bool)
-    paths = []
-    for side in SIDES:
-        target = table[f"unlimited_{side}"].to_numpy(float)
-        floor = table[f"floor_{side}"].to_numpy(float)
-        table[f"margin_{side}"] = limit(target, floor, limits=limits, whole=whole, complete=complete)
-        goal = np.fmax(expected_path(target, steps=steps), floor[:, None])
-        published = table[f"margin_{side}"].to_numpy(float)
-        paths.append(limit_ahead(published, goal, limits=limits, whole=whole))
     states = forecasts.regimes[forecasts.regimes["market"] == market].set_index("time")["regime"]
     table["regime"] = states.reindex(table.index).ffill().fillna(1).astype("int64")
+    whole = table["whole"].to_numpy(bool)
+    may_fall = table["complete"].to_numpy(bool) & ~_held(table["regime"], config)
+    paths = []
+    for side in SIDES:
+        goal = calm(table[f"unlimited_{side}"].to_numpy(float), config)
+        floor = table[f"floor_{side}"].to_numpy(float)
+        table[f"goal_{side}"] = np.fmax(goal, floor)
+        published = limit(goal, floor, limits=limits, whole=whole, complete=may_fall)
+        table[f"margin_{side}"] = published
+        ahead = np.fmax(expected_path(goal, steps=steps), floor[:, None])
+        paths.append(limit_ahead(published, ahead, limits=limits, whole=whole))
     path = paths[0] if terms.role == "collateral" else np.maximum(*paths)
     return Decisions(market, terms, table, path)
+
+
+def calm(target: Array, config: Config) -> Array:
+    """Apply the configured anti-procyclical tools to one side's margins: never below ``target``."""
+    tools = config.margin.tools
+    goal = long_run_pull(
+        target, weight=tools.long_run_weight, share=tools.long_run_share, window=tools.long_run_window
+    )
+    goal = stressed_weight(goal, weight=tools.stressed_weight, window=tools.stressed_window)
+    return exhaustible_buffer(goal, buffer=tools.buffer, window=tools.buffer_window)
+
+
+def _held(regime: pd.Series, config: Config) -> NDArray[np.bool_]:
+    """Flag the decisions at which the regime keeps a margin from falling."""
+    least = {"off": len(Regime), "elevated": Regime.ELEVATED, "stress": Regime.STRESS}
+    held: NDArray[np.bool_] = regime.to_numpy(np.int64) >= least[config.margin.tools.hold]
+    return held
 
 
 def _wide(forecasts: Forecasts, values: pd.Series, found: Losses) -> Array:

@@ -92,7 +92,7 @@ def limit(
     --------
     >>> target = np.array([0.10, 0.30, 0.30, 0.05])
     >>> limit(target, np.zeros(4), limits=ChangeLimits()).round(4).tolist()
-    [0.1, 0.12, 0.144, 0.1368]
+    [0.1, 0.12, 0.144, 0.1296]
     """
     out = np.full(len(target), np.nan)
     every = np.ones(len(target), np.bool_)

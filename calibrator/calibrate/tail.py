@@ -1,5 +1,6 @@
 """Loss tails by filtered historical simulation: standardised losses, pooled with shrinkage, GPD tail."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,7 +108,7 @@ def fit_tail(losses: Array) -> Tail | None:
 
 
 def rolling_tails(
-    losses: Array, known: NDArray[np.int64], *, window: int, level: float, refit: int
+    losses: Array, known: NDArray[np.int64], *, window: int, level: float | Sequence[float], refit: int
 ) -> tuple[Array, Array]:
     """Quantile and expected shortfall of each market's standardised losses, known at each decision.
 
@@ -122,18 +123,27 @@ def rolling_tails(
         Row of the first decision at which all losses of this one are known.
     window : int
         Decisions of history.
-    level : float
-        Of the quantile.
+    level : float or sequence of float
+        Of the quantile; several are estimated from the same tails.
     refit : int
         Decisions between estimations, counted from the first.
 
     Returns
     -------
-    quantile, expected_shortfall : numpy.ndarray, shape (decisions, markets, sides)
-        NaN before there are 100 losses of all markets together.
+    quantile, expected_shortfall : numpy.ndarray, shape (decisions, markets, sides[, levels])
+        NaN before there are 100 losses of all markets together; the last axis only for several levels.
+
+    Examples
+    --------
+    >>> z = np.abs(np.random.default_rng(1).standard_t(5, (400, 1, 1, 1)))
+    >>> known = np.arange(1, 401)[:, None]
+    >>> quantile, _ = rolling_tails(z, known, window=300, level=(0.99, 0.999), refit=7)
+    >>> quantile[-1].round(1).tolist()
+    [[[4.6, 6.9]]]
     """
+    levels = np.atleast_1d(np.asarray(level, float))
     count, markets, sides, _ = losses.shape
-    out = np.full((2, count, markets, sides), np.nan)
+    out = np.full((2, count, markets, sides, len(levels)), np.nan)
     for cut in range(0, count, refit):
         rows = slice(max(0, cut - window), cut)
         past = np.where((known[rows] <= cut)[:, :, None, None], losses[rows], np.nan)
@@ -145,14 +155,19 @@ def rolling_tails(
             for market in range(markets):
                 own = past[:, market, side]
                 count_own = int(np.isfinite(own).any(axis=1).sum())
-                found = _shrunk(fit_tail(own.ravel()) or peers, peers, count_own, window, level)
+                found = _shrunk(fit_tail(own.ravel()) or peers, peers, count_own, window, levels)
                 out[:, cut : cut + refit, market, side] = found[:, None]
-    return out[0], np.maximum(out[0], out[1])
+    quantile, shortfall = out[0], np.maximum(out[0], out[1])
+    return (quantile, shortfall) if np.ndim(level) else (quantile[..., 0], shortfall[..., 0])
 
 
-def _shrunk(own: Tail, peers: Tail, decisions: int, window: int, level: float) -> Array:
+def _shrunk(own: Tail, peers: Tail, decisions: int, window: int, levels: Array) -> Array:
+    """Quantiles and shortfalls, shape (2, levels)."""
     weight = decisions / (decisions + PEERS)
-    values = np.array([[t.quantile(level), t.expected_shortfall(level)] for t in (own, peers)])
+    values = np.array(
+        [[[t.quantile(x) for x in levels], [t.expected_shortfall(x) for x in levels]] for t in (own, peers)]
+    )
     wider = 1.0 + NEWCOMER * max(0.0, 1.0 - decisions / window)
-    shrunk: Array = wider * np.exp(np.array([weight, 1.0 - weight]) @ np.log(np.maximum(values, 1e-12)))
+    mean = np.tensordot([weight, 1.0 - weight], np.log(np.maximum(values, 1e-12)), axes=1)
+    shrunk: Array = wider * np.exp(mean)
     return shrunk
