@@ -96,5 +96,5 @@ def test_levels_out_of_order_are_refused(levels: tuple[float, float]) -> None:
 
 
 def test_a_negative_gain_is_refused() -> None:
-    with pytest.raises(ValueError, match="gain must not be negative, was -0.1"):
+    with pytest.raises(ValueError, match="gain must not be negative"):
         tighten(*world(1), levels=LEVELS, gain=-0.1)
