@@ -14,12 +14,31 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrator.forecast import garch_kernels, garch_optimizer
-from calibrator.forecast.garch_kernels import EGARCH, NORMAL, SIZE, SKEWED, WORK_ROWS, Model, Vector, native
-from calibrator.forecast.garch_optimizer import CONVERGED, NOT_CONVERGED, Problem, minimise
+from calibrator.forecast.garch_kernels import (
+    EGARCH,
+    NORMAL,
+    SIZE,
+    SKEWED,
+    WORK_ROWS,
+    Model,
+    Vector,
+    log_forward,
+    native,
+)
+from calibrator.forecast.garch_optimizer import (
+    CONVERGED,
+    NOT_CONVERGED,
+    Problem,
+    copy_into,
+    growth,
+    minimise,
+)
 
-DEGENERATE: Final = 2
+DEGENERATE, CONSTRAINED = 2, 3
 EGARCH_POSITIVE: Final = 3
-"""Code of an EGARCH with alpha >= 0."""
+"""Code of the box of an EGARCH with alpha >= 0."""
+ALONE, FIRST = -1, -2
+"""In place of the status before: a window that stands alone; the first one of a walk."""
 OUT_COLUMNS: Final = 10
 STARTS: Final = 3
 ROUGHNESS: Final = 5e-5
@@ -93,26 +112,91 @@ def backcast_of(y: Vector) -> float:
 
 
 @numba.njit(error_model="numpy")
-def cold(theta: Vector, hessian: Vector, problem: Problem, box: Vector) -> tuple[float, int, int]:
+def cold(
+    theta: Vector, hessian: Vector, problem: Problem, box: Vector, most_growth: float
+) -> tuple[float, int, int]:
     """Minimise from every start; leave the best end in ``theta`` and ``hessian``.
 
-    An end that is no optimum has to beat an optimum clearly: an EGARCH with negative alpha is not invertible
-    and its likelihood so rough there that maxima mean little.
+    An end that is no optimum has to beat an optimum clearly: an EGARCH with negative alpha need not be
+    invertible, and where it is not its likelihood is so rough that maxima mean little.
     """
     best, least, status, steps = math.inf, math.inf, NOT_CONVERGED, 0
     for number in range(STARTS):
         point, curvature = starting_point(number, problem[1][0], problem[1][1]), np.zeros((SIZE, SIZE))
         known = (theta, hessian, best if status == CONVERGED else math.inf)
-        value, ended, used = minimise(point, curvature, problem, box, known)
+        value, ended, used = minimise(point, curvature, problem, box, known, most_growth)
         steps += used
         charged = value if ended == CONVERGED else value + ROUGHNESS * abs(value)
         if charged < least:
             best, least, status = value, charged, ended
-            for i in range(SIZE):
-                theta[i] = point[i]
-                for j in range(SIZE):
-                    hessian[i, j] = curvature[i, j]
+            copy_into(theta, point)
+            hessian[:] = curvature
     return best, status, steps
+
+
+@numba.njit(error_model="numpy")
+def is_chaotic(theta: Vector, problem: Problem) -> bool:
+    """Return whether an EGARCH is not invertible on its window."""
+    y, model, work = problem
+    if model[0] != EGARCH:
+        return False
+    log_forward(y, theta, model[2], work)
+    return not growth(theta, work) <= 0.0
+
+
+@numba.njit(error_model="numpy")
+def warm(theta: Vector, hessian: Vector, problem: Problem, boxes: Vector) -> tuple[float, int, int]:
+    """Estimate the next window of a walk from the optimum before; leave ``theta`` alone where that fails.
+
+    An EGARCH with alpha >= 0 stays so; where alpha turns to 0, a second run looks for an invertible optimum
+    below it.
+    """
+    value, status, steps = math.inf, NOT_CONVERGED, 0
+    for number in range(2):
+        above = problem[1][0] == EGARCH and number == 0 and theta[3] >= 0.0
+        box, most_growth = (boxes[1], math.inf) if above else (boxes[0], 0.0)
+        point, curvature = theta.copy(), hessian.copy()
+        reached, end, used = minimise(
+            point, curvature, problem, box, (point, curvature, math.inf), most_growth
+        )
+        steps += used
+        if end != CONVERGED:
+            break
+        copy_into(theta, point)
+        hessian[:] = curvature
+        value, status = reached, CONVERGED
+        if not above or theta[3] > 0.0:
+            break
+        status = CONSTRAINED
+    return value, status, steps
+
+
+@numba.njit(error_model="numpy")
+def estimate(
+    theta: Vector, hessian: Vector, problem: Problem, boxes: Vector, before: int
+) -> tuple[float, int, int]:
+    """Estimate one window: alone, or along a walk after one that ended with status ``before``.
+
+    Alone, an EGARCH is the highest likelihood found, chaotic or not. In a walk it is an optimum where it is
+    invertible, and the best with alpha >= 0 where there is none.
+    """
+    value, status, steps = math.inf, NOT_CONVERGED, 0
+    if before >= 0:
+        value, status, steps = warm(theta, hessian, problem, boxes)
+        if status != NOT_CONVERGED:
+            return value, status, steps
+    careful = problem[1][0] == EGARCH and before != ALONE
+    for number in range(2):
+        most_growth = 0.0 if careful and number == 0 else math.inf
+        value, status, used = cold(theta, hessian, problem, boxes[number], most_growth)
+        steps += used
+        if status == CONVERGED or not careful:
+            break
+    if status == CONVERGED and careful and number == 1 and theta[3] <= 0.0:
+        status = CONSTRAINED
+    if status == CONVERGED and is_chaotic(theta, problem):
+        status = NOT_CONVERGED
+    return value, status, steps
 
 
 @numba.njit(error_model="numpy")
@@ -158,11 +242,13 @@ def _compile(key: int) -> Any:
         restart: int,
         out: Vector,
     ) -> None:
-        spec, errors = min(choice[0], EGARCH), choice[1]
+        spec, errors = choice
         y, work = np.empty(length), np.empty((WORK_ROWS, length))
-        box = bounds(choice[0], errors)
+        boxes = np.empty((2, 2, SIZE))
+        boxes[0], boxes[1] = bounds(spec, errors), bounds(EGARCH_POSITIVE, errors)
         theta, hessian = np.empty(SIZE), np.empty((SIZE, SIZE))
-        warm = key < 0  # never: a warm start needs an optimum before it
+        first = ALONE if restart == 1 else FIRST
+        status = first if key >= 0 else ALONE
         for i in range(len(starts)):
             window = returns[starts[i] : starts[i] + length]
             mean, scale = standardise(window, y)
@@ -170,22 +256,15 @@ def _compile(key: int) -> Any:
                 out[i, j] = math.nan
             out[i, 8], out[i, 9] = DEGENERATE, 0.0
             if scale == 0.0:
-                warm = False
+                status = first
                 continue
             level = backcast_of(y)
             model = (spec, errors, math.log(max(level, 1e-8)) if spec == EGARCH else level)
-            status, value, steps = NOT_CONVERGED, math.inf, 0
-            if warm and i % restart != 0:
-                value, status, steps = minimise(
-                    theta, hessian, (y, model, work), box, (theta, hessian, math.inf)
-                )
-            if status != CONVERGED:
-                value, status, used = cold(theta, hessian, (y, model, work), box)
-                steps += used
+            before = first if i % restart == 0 or status == NOT_CONVERGED else status
+            value, status, steps = estimate(theta, hessian, (y, model, work), boxes, before)
             report(theta, model, mean, scale, out[i])
             out[i, 7] = -length * (value + math.log(scale))
             out[i, 8], out[i, 9] = status, steps
-            warm = status == CONVERGED
 
     return fit_block
 

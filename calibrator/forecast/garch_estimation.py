@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from calibrator.forecast.garch_engine import EGARCH_POSITIVE, OUT_COLUMNS, fit_block
+from calibrator.forecast.garch_engine import OUT_COLUMNS, fit_block
 from calibrator.forecast.garch_parameters import (
     ERRORS,
     SPECS,
@@ -50,7 +50,10 @@ def fit_windows(
         ``"garch" | "gjr" | "egarch"`` and ``"normal" | "t" | "skewt"``.
     restart : int
         A cold estimation every ``restart`` windows; those between start from the optimum of the window before
-        (and are redone cold where that fails). Above 1 only for windows that move in small steps.
+        (and are redone cold where that fails). Above 1 only for windows that move in small steps, a walk.
+        With 1 every window stands alone and an EGARCH is the highest likelihood found, like that of ``arch``:
+        where it is not invertible it is chaotic, its status is ``NOT_CONVERGED`` and it should not be used. A
+        walk holds it at an invertible optimum, or at the best one with alpha >= 0 (``CONSTRAINED``).
     threads : int
         Worker threads; the result does not depend on them.
 
@@ -100,8 +103,8 @@ def fit_windows(
 class EngineEstimator:
     """One cold multi-start estimation by the engine, in the shape of :class:`ArchEstimator`.
 
-    An EGARCH that finds no optimum is estimated once more with ``alpha >= 0``: with a negative alpha the
-    filter need not forget where it started, and the likelihood is too rough to have a meaningful optimum.
+    An EGARCH without an optimum where it is invertible is the best one with ``alpha >= 0``, and says so
+    (:attr:`Status.CONSTRAINED`).
 
     Examples
     --------
@@ -114,12 +117,9 @@ class EngineEstimator:
 
     def __call__(self, returns: npt.NDArray[np.float64], *, spec: Spec, errors: Errors) -> GarchParameters:
         """Estimate one window of returns in percent, shape (n,)."""
-        fit = fit_windows(returns, np.zeros(1, np.int64), length=len(returns), choice=(spec, errors))
+        fit = fit_windows(
+            returns, np.zeros(1, np.int64), length=len(returns), choice=(spec, errors), restart=2
+        )
         values = fit.to_numpy()
-        if spec == "egarch" and values[0, STATUS] == Status.NOT_CONVERGED:
-            window = np.ascontiguousarray(returns, dtype=float)
-            code = (EGARCH_POSITIVE, ERRORS.index(errors))
-            values = np.empty_like(values)
-            fit_block(window, np.zeros(1, np.int64), len(window), code, 1, values)
         named = {name: float(v) for name, v in zip(COLUMNS[:STATUS], values[0], strict=False)}
         return GarchParameters(spec, errors, **named, status=Status(int(values[0, STATUS])))

@@ -28,7 +28,8 @@ CONVERGED, NOT_CONVERGED = 0, 1
 Problem: TypeAlias = tuple[Vector, Model, Vector]
 LIMITS: Final = ((0, 200), (0, 200), (3, 40))
 """First steps that recompute the information, and the cap of steps; BFGS alone is cheaper but for EGARCH."""
-MAX_TRIALS: Final = 15
+MAX_TRIALS, FEW_TRIALS = 15, 4
+"""Lengths that a line search tries; few where a rough likelihood would be left anyway."""
 MAX_POOR: Final = 10
 """Steps that achieve less than a tenth of their prediction before a run gives up: the likelihood is rough."""
 GAIN: Final = 1e-6
@@ -216,14 +217,14 @@ def update_hessian(hessian: Vector, step: Vector, change: Vector) -> None:
 
 @numba.njit(error_model="numpy")
 def line_search(
-    start: tuple[Vector, float, Vector], move: Vector, box: Vector, problem: Problem
+    start: tuple[Vector, float, Vector], move: Vector, box: Vector, problem: Problem, most: int
 ) -> tuple[Vector, float, Vector]:
-    """Shorten a projected step until it decreases the objective enough; give up after MAX_TRIALS."""
+    """Shorten a projected step until it decreases the objective enough; give up after ``most`` trials."""
     theta, value, gradient = start
     y, model, work = problem
     trial, slope = np.empty(SIZE), np.empty(SIZE)
     length = 1.0 / max(1.0, abs(move[1]))  # ln omega moves by at most one
-    for _ in range(MAX_TRIALS):
+    for _ in range(most):
         gain = 0.0
         for i in range(SIZE):
             trial[i] = min(max(theta[i] + length * move[i], box[0, i]), box[1, i])
@@ -240,13 +241,32 @@ def line_search(
 def in_basin(theta: Vector, value: float, known: tuple[Vector, Vector, float], n: int) -> bool:
     """Return whether a point lies above a known optimum and within a few standard errors of it."""
     optimum, hessian, least = known
-    if not least <= value <= least + BASIN / n:
+    if not least <= value <= least + BASIN / n or value == math.inf:
         return False
     distance = 0.0
     for i in range(SIZE):
         for j in range(SIZE):
             distance += (theta[i] - optimum[i]) * hessian[i, j] * (theta[j] - optimum[j])
     return 0.5 * n * distance < BASIN
+
+
+@numba.njit(error_model="numpy", fastmath=FAST)
+def growth(theta: Vector, work: Vector) -> float:
+    """Return the mean log growth per row of an error in an EGARCH's log variance (point last evaluated).
+
+    Above 0 the recursion is not invertible: it never forgets where it started, and its likelihood is chaotic
+    in the parameters and in the first row of the window.
+    """
+    alpha, gamma, beta = theta[3], theta[4], theta[2]
+    e, s2 = work[0], work[1]
+    total, product = 0.0, 1.0
+    for t in range(len(e)):
+        z = e[t] / math.sqrt(s2[t])
+        product *= max(abs(beta - 0.5 * (alpha * abs(z) + gamma * z)), 1e-12)
+        if t % 8 == 7:
+            total += math.log(product)
+            product = 1.0
+    return (total + math.log(product)) / len(e)
 
 
 @numba.njit(error_model="numpy")
@@ -257,13 +277,26 @@ def copy_into(target: Vector, source: Vector) -> None:
 
 
 @numba.njit(error_model="numpy")
+def has_left(theta: Vector, model: Model, work: Vector, most_growth: float) -> bool:
+    """Return whether the point last evaluated is an EGARCH that is less invertible than allowed."""
+    suspect = model[0] == EGARCH and theta[3] < 0.0 and most_growth < math.inf
+    return suspect and not growth(theta, work) <= most_growth
+
+
+@numba.njit(error_model="numpy")
 def minimise(
-    theta: Vector, hessian: Vector, problem: Problem, box: Vector, known: tuple[Vector, Vector, float]
+    theta: Vector,
+    hessian: Vector,
+    problem: Problem,
+    box: Vector,
+    known: tuple[Vector, Vector, float],
+    most_growth: float,
 ) -> tuple[float, int, int]:
     """Run BFGS in the box from ``theta`` (overwritten); return value, status and steps.
 
     ``hessian`` is overwritten too; all zero, it starts as the Fisher information. A run that enters the
-    basin of ``known``, an optimum with its Hessian and value, ends there.
+    basin of ``known``, an optimum with its Hessian and value, ends there; one whose :func:`growth` at a
+    negative alpha exceeds ``most_growth`` ends at infinity.
     """
     y, model, work = problem
     gradient, move = np.empty(SIZE), np.empty(SIZE)
@@ -272,14 +305,15 @@ def minimise(
     if age < 0:
         information(theta, model, work, hessian)
     fisher, most = LIMITS[model[0]]
+    trials = MAX_TRIALS if most_growth == math.inf else FEW_TRIALS
     poor = 0
     for step in range(most):
         if in_basin(theta, value, known, len(y)):
             return known[2], CONVERGED, step
         gain = 0.5 * len(y) * direction(theta, gradient, hessian, box, move)
-        if poor > MAX_POOR or not gain >= GAIN:  # the latter is true for NaN, too
+        if poor > MAX_POOR or value == math.inf or not gain >= GAIN:  # the latter is true for NaN, too
             return value, CONVERGED if gain < GAIN and value < math.inf else NOT_CONVERGED, step
-        trial, reached, slope = line_search((theta, value, gradient), move, box, problem)
+        trial, reached, slope = line_search((theta, value, gradient), move, box, problem, trials)
         if reached < value and age < 0 and step < fisher:
             information(trial, model, work, hessian)
         elif reached < value:
@@ -292,7 +326,7 @@ def minimise(
         else:
             return value, CONVERGED if gain < STALLED_GAIN else NOT_CONVERGED, step
         poor += (value - reached) * len(y) < 0.1 * gain
-        value = reached
+        value = reached if not has_left(trial, model, work, most_growth) else math.inf
         copy_into(theta, trial)
         copy_into(gradient, slope)
     return value, NOT_CONVERGED, most

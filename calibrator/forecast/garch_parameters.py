@@ -13,6 +13,9 @@ ERRORS: Final[tuple[Errors, ...]] = get_args(Errors)
 class Status(IntEnum):
     """How an estimation ended.
 
+    ``CONSTRAINED`` is an EGARCH whose likelihood rises from alpha = 0 towards a negative alpha until the
+    recursion is not invertible: the estimate is the best one with alpha >= 0.
+
     Examples
     --------
     >>> Status.CONVERGED.name, int(Status.DEGENERATE)
@@ -22,6 +25,7 @@ class Status(IntEnum):
     CONVERGED = 0
     NOT_CONVERGED = 1
     DEGENERATE = 2
+    CONSTRAINED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ class GarchParameters:
 
     @property
     def converged(self) -> bool:
-        """Whether the estimation ended at an optimum."""
-        return self.status is Status.CONVERGED
+        """Whether the estimation ended at an optimum, of the constrained problem where it says so."""
+        return self.status in {Status.CONVERGED, Status.CONSTRAINED}
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
