@@ -17,6 +17,7 @@ ABLATION = typer.Option("--ablation", help="Also run the learners without each g
 
 LIQUIDATIONS = typer.Option("--liquidations", help="Files of historical liquidations.", show_default=False)
 IMPLIED = typer.Option("--implied", help="Implied-volatility index to compare with.", show_default=False)
+BARS = typer.Option("--config", help="Adds the two longest markets of its bars to the GARCH windows.")
 SCALE = typer.Option("--scale", min=0.001, max=1.0, help="Share of the full sample.")
 
 
@@ -94,7 +95,9 @@ def regimes(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 @app.command()
 def speed(
+    config: Annotated[Path | None, BARS] = None,
     home: Annotated[Path, HOME] = Path("home"),
+    overrides: Annotated[list[str] | None, SET] = None,
     scale: Annotated[float, SCALE] = 1.0,
     write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
     debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
@@ -106,11 +109,14 @@ def speed(
     now = datetime.now(UTC)
     console = Console()
     with reported(debug=debug):
-        from pipelines.benchmarks.speed import run, write  # noqa: PLC0415 - keeps --help fast
+        from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import load_bars  # noqa: PLC0415
+        from pipelines.benchmarks.speed import run, write  # noqa: PLC0415
         from pipelines.progress import bars  # noqa: PLC0415
 
+        own = load_bars(load_config(config, overrides or ()), as_of=None)[0] if config else None
         with bars(console) as progress:
-            tables = run(scale=scale, progress=progress)
+            tables = run(own, scale=scale, progress=progress)
         files = write(tables, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
         console.print(files["table"].read_text(), markup=False, highlight=False)
         print_files(files, console)

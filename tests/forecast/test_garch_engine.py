@@ -38,6 +38,7 @@ from calibrator.forecast.garch_optimizer import (
     update_hessian,
 )
 from calibrator.forecast.garch_parameters import ERRORS, SPECS, GarchParameters, Status
+from pipelines.benchmarks.garch_guards import broken_windows
 
 COMBINATIONS = [(s, e) for s in SPECS for e in ERRORS]
 THETA = {
@@ -360,27 +361,6 @@ def test_a_chaotic_end_means_nothing_one_day_later(series: dict[str, np.ndarray]
         ]
         lost[restart] = np.median(fits["loglikelihood"] - later)
     assert lost[25] < 20 < lost[1]
-
-
-def broken_windows() -> dict[str, np.ndarray]:
-    noise = np.random.default_rng(3).normal(size=1000)
-    jump, holes = noise.copy(), noise.copy()
-    jump[500] = 1e160
-    holes[::10] = np.nan
-    return {
-        "NaN": holes,
-        "all NaN": np.full(1000, np.nan),
-        "infinite": np.where(noise > 3, np.inf, noise),
-        "constant": np.full(1000, 0.3),
-        "zero": np.zeros(1000),
-        "overflowing": 1e200 * noise,
-        "one huge": jump,
-        "exploding": noise * np.exp(np.arange(1000) * 0.3),
-        "spike": np.where(np.arange(1000) == 700, 1e9, 0.0),
-        "two values": np.where(noise > 0, 1.0, -1.0),
-        "trend": np.arange(1000.0),
-        "mostly zero": np.where(noise > 2.5, noise, 0.0),
-    }
 
 
 DEGENERATE = {"NaN", "all NaN", "infinite", "constant", "zero", "overflowing", "one huge"}

@@ -16,6 +16,7 @@ from pipelines.benchmarks.timing import interleaved, ratio
 TITLES = [
     "GARCH: cold windows",
     "GARCH: daily refits",
+    "GARCH: series that cannot be estimated",
     "Rolling features",
     "LightGBM: one refit",
     "Whole walk-forward",
@@ -55,6 +56,15 @@ def test_ratios_come_from_the_clock(tables: dict[str, speed.Table]) -> None:
     assert whole.loc["garch_normal", "theirs_seconds"] == 0.5 * whole.loc["garch_normal", "fits"]
 
 
+def test_every_broken_series_gets_a_status(tables: dict[str, speed.Table]) -> None:
+    frame = tables["GARCH: series that cannot be estimated"].frame
+    ends = frame[["converged", "not_converged", "degenerate", "constrained"]].sum(axis=1)
+    assert frame["estimations"].eq(18).all()
+    assert ends.eq(18).all()
+    assert frame.loc[["NaN", "constant", "overflowing"], "degenerate"].eq(18).all()
+    assert frame.loc["exploding", "degenerate"] == 0
+
+
 def test_both_ways_to_roll_give_the_same_values(tables: dict[str, speed.Table]) -> None:
     gap = tables["Rolling features"].frame["largest_difference"]
     assert gap["extremes"] == 0.0
@@ -78,6 +88,7 @@ def test_what_was_asked_stands_beside_what_was_measured(tables: dict[str, speed.
         "gjr_skewt": 40.0,
     }
     assert asked["GARCH: daily refits"].eq(150.0).all()
+    assert asked["GARCH: series that cannot be estimated"].eq(50.0).all()
     assert asked["Rolling features"].eq(8.0).all()
     assert asked["Whole walk-forward"].iloc[-1] == 6.0
 
