@@ -4,7 +4,6 @@ import math
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 from arch import arch_model
 from arch.data import nasdaq, sp500, wti
@@ -18,7 +17,6 @@ from calibrator.forecast import garch_engine, garch_kernels, garch_optimizer
 from calibrator.forecast.garch_arch import ArchEstimator
 from calibrator.forecast.garch_engine import backcast_of, fingerprint
 from calibrator.forecast.garch_estimation import EngineEstimator, fit_windows
-from calibrator.forecast.garch_filter import filter_variance
 from calibrator.forecast.garch_kernels import (
     WORK_ROWS,
     digamma,
@@ -37,7 +35,7 @@ from calibrator.forecast.garch_optimizer import (
     solve_free,
     update_hessian,
 )
-from calibrator.forecast.garch_parameters import ERRORS, SPECS, GarchParameters, Status
+from calibrator.forecast.garch_parameters import ERRORS, SPECS, Status
 from pipelines.benchmarks.garch_guards import broken_windows
 
 COMBINATIONS = [(s, e) for s in SPECS for e in ERRORS]
@@ -313,56 +311,6 @@ def test_warm_starts_reach_the_cold_optimum_along_a_walk(series: dict[str, np.nd
         assert warm["status"].eq(Status.CONVERGED).all()
 
 
-def growth_of(fit: pd.Series, window: np.ndarray) -> float:
-    """Spell out how an EGARCH's filter magnifies an error, per row."""
-    variance = filter_variance(
-        window,
-        GarchParameters("egarch", "t", *(fit[n] for n in ("mu", "omega", "alpha", "gamma", "beta"))),
-        start=float(np.var(window)),
-    )
-    z = (window[1:] - fit["mu"]) / np.sqrt(variance[:-1])
-    return float(np.mean(np.log(np.abs(fit["beta"] - 0.5 * (fit["alpha"] * np.abs(z) + fit["gamma"] * z)))))
-
-
-def test_an_egarch_walk_stays_where_the_recursion_is_invertible(series: dict[str, np.ndarray]) -> None:
-    starts = np.arange(600, 1000, 4)
-    cold = fit_windows(series["spx"], starts, length=1000, choice=("egarch", "t"))
-    walk = fit_windows(series["spx"], starts, length=1000, choice=("egarch", "t"), restart=25)
-    rough = cold["status"] == Status.NOT_CONVERGED
-    held = walk["status"] == Status.CONSTRAINED
-    assert rough.sum() > 30
-    assert (walk["status"].eq(Status.CONVERGED) | held).all()
-    assert walk.loc[held, "alpha"].eq(0.0).all()
-    assert not walk.loc[~held, "alpha"].eq(0.0).any()
-    gap = (walk["loglikelihood"] - cold["loglikelihood"]) / cold["loglikelihood"].abs()
-    assert gap[~rough].min() > -1e-3
-    assert (gap[~rough] > -1e-5).mean() > 0.9
-    assert gap[rough].min() > -0.02  # what a chaotic likelihood seems to offer on top
-    assert walk["steps"].sum() < 0.15 * cold["steps"].sum()
-    for table, wanted in ((walk, 0.0), (cold[~rough], 0.0), (cold[rough], math.inf)):
-        for place, fit in table.iterrows():
-            assert growth_of(fit, series["spx"][starts[place] : starts[place] + 1000]) < wanted
-
-
-def test_a_chaotic_end_means_nothing_one_day_later(series: dict[str, np.ndarray]) -> None:
-    starts = np.arange(800, 900, 10)
-    ends = {
-        restart: fit_windows(series["spx"], starts, length=1000, choice=("egarch", "t"), restart=restart)
-        for restart in (1, 25)
-    }
-    lost = {}
-    for restart, fits in ends.items():
-        names = ["mu", "omega", "alpha", "gamma", "beta", "nu"]
-        later = [
-            arch_model(series["spx"][s + 1 : s + 1001], vol="EGARCH", o=1, dist="t", rescale=False)
-            .fix(fits.loc[i, names].to_numpy())
-            .loglikelihood
-            for i, s in enumerate(starts)
-        ]
-        lost[restart] = np.median(fits["loglikelihood"] - later)
-    assert lost[25] < 20 < lost[1]
-
-
 DEGENERATE = {"NaN", "all NaN", "infinite", "constant", "zero", "overflowing", "one huge"}
 
 
@@ -422,17 +370,3 @@ def test_a_wrong_argument_is_named(options: dict[str, object], match: str) -> No
 
 def test_no_windows_give_an_empty_table() -> None:
     assert fit_windows(np.ones(100), np.array([], int), length=50, choice=("garch", "t"), threads=2).empty
-
-
-def test_an_egarch_without_an_optimum_is_estimated_with_alpha_at_or_above_zero(
-    series: dict[str, np.ndarray],
-) -> None:
-    calm = series["spx"][800:1800]
-    free = fit_windows(calm, np.array([0]), length=1000, choice=("egarch", "t")).iloc[0]
-    kept = EngineEstimator()(calm, spec="egarch", errors="t")
-    assert free["status"] == Status.NOT_CONVERGED
-    assert free["alpha"] < 0
-    assert kept.status is Status.CONSTRAINED
-    assert kept.converged
-    assert kept.alpha == 0
-    assert kept.loglikelihood == pytest.approx(free["loglikelihood"], rel=0.01)
