@@ -15,9 +15,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from yaml.nodes import Node
 
 from calibrator.config_base import Bars, Fraction, Section, Share, Utc
+from calibrator.config_collateral import Delay, HaircutConfig, HaircutPair
 from calibrator.config_data import FEED_KINDS, FeedFiles
 from calibrator.config_jobs import ComputeConfig, JobsConfig
-from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, StepConfig, ToolsConfig
+from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, ToolsConfig
 from calibrator.errors import ConfigError
 
 MAX_YAML_BYTES = 1_000_000
@@ -167,30 +168,21 @@ class MarginConfig(Section):
         return value
 
 
-class HaircutConfig(Section):
-    """From loss quantiles of a collateral to haircut, loan-to-value and threshold."""
-
-    debt: str = Field("USD", min_length=1, max_length=64, description="what is borrowed")
-    location: str = Field("demo", min_length=1, max_length=64, description="chain or venue")
-    close_out: Bars | None = Field(None, description="bars; default margin.close_out")
-    level: Fraction | None = Field(None, description="default margin.level")
-    settlement: int = Field(0, ge=0, le=10_000, description="bars of settlement and bridge delay")
-    penalty: Share = Field(0.05, description="liquidation penalty")
-    slippage: Share = Field(0.005, description="of the liquidation sale")
-    interest: Share = Field(0.0005, description="accrued over the close-out")
-    borrow_level: Fraction = Field(0.95, description="level of the borrow margin below the threshold")
-    limits: StepConfig | None = Field(
-        None, description="the target's limit on moves; set, haircuts follow a plan instead of margin.limits"
-    )
-
-
 class MarketConfig(Section):
     """What differs for one market."""
 
-    role: Literal["perpetual", "collateral"] = "perpetual"
+    role: Literal["perpetual", "collateral", "reference"] = Field(
+        "perpetual", description="margined, lent against, or only the price of a debt or a reference asset"
+    )
     close_out: Bars | None = Field(None, description="bars; default margin.close_out")
     level: Fraction | None = Field(None, description="default margin.level")
     loss: Literal["excursion", "terminal"] | None = Field(None, description="default margin.loss")
+    delay: Delay | None = Field(
+        None, description="bars beyond the close-out, collateral only; default haircut's"
+    )
+    oracle_cap: Fraction | None = Field(None, description="collateral only; default haircut.oracle_cap")
+    add_on: Share | None = Field(None, description="collateral only; default haircut.add_on")
+    open_interest: float | None = Field(None, ge=0, description="of the crowded side (quote units)")
 
 
 class AccountsConfig(Section):
@@ -261,14 +253,29 @@ class Config(Section):
     def market(self, symbol: str) -> MarketConfig:
         """Return the settings of one market with the defaults filled in."""
         own = self.markets.get(symbol, MarketConfig())
-        collateral = own.role == "collateral"
-        close_out = (self.haircut.close_out if collateral else None) or self.margin.close_out
-        level = (self.haircut.level if collateral else None) or self.margin.level
+        if own.role == "collateral":
+            terms = self.pair(self.haircut.single(symbol))
+            names = ("close_out", "level", "delay", "oracle_cap", "add_on")
+            given = {name: value for name in names if (value := getattr(own, name)) is not None}
+            return terms.model_copy(update=given)
         return MarketConfig(
             role=own.role,
-            close_out=own.close_out or close_out,
-            level=own.level or level,
+            close_out=own.close_out or self.margin.close_out,
+            level=own.level or self.margin.level,
             loss=own.loss or self.margin.loss,
+        )
+
+    def pair(self, pair: HaircutPair) -> MarketConfig:
+        """Return the settings under which a resolved pair is calibrated."""
+        own = self.markets.get(pair.collateral, MarketConfig())
+        return MarketConfig(
+            role="collateral",
+            close_out=pair.close_out or self.margin.close_out,
+            level=pair.level or self.margin.level,
+            loss=own.loss or self.margin.loss,
+            delay=pair.delay,
+            oracle_cap=pair.oracle_cap,
+            add_on=pair.add_on,
         )
 
 

@@ -79,7 +79,7 @@ def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) 
     if margins.empty:
         window = production.config.backtest
         raise DataError(f"backtest: no decision between {window.start} and {window.end}; needs more history")
-    variance = realized_variance(production.forecasts)
+    variance = production.under_keys(realized_variance(production.forecasts))
     parts = []
     by_terms = _by_terms(production)
     for done, (terms, markets) in enumerate(by_terms.items()):
@@ -179,7 +179,7 @@ def _challenge(
     level = float(terms.level or config.margin.level)
     har = production.forecasts.experts["har"]
     rows = production.forecasts.features.loc[har.index, ["market", "time"]].rename(columns={"time": "origin"})
-    forecasts = rows.assign(variance=har).dropna()
+    forecasts = production.under_keys(rows.assign(variance=har).dropna())
     forecasts = forecasts[forecasts["market"].isin(markets)].reset_index(drop=True)
     starts = int(matured["start"].nunique())
     table = comparators(

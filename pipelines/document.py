@@ -73,21 +73,23 @@ def build_document(
         No market is fresh and none was published before.
     """
     config, clock = production.config, production.clock
-    before = {m.symbol: m for m in previous.markets} if previous else {}
+    before = _to_hold(production, previous)
+    made = {d.key: d for d in production.decisions.values()}
     markets: list[MarketParameters] = []
-    for symbol in sorted(set(production.decisions) | set(before)):
-        reason = "input is stale" if symbol in stale else "no decision: too little history or no data"
-        if symbol in production.decisions and symbol not in stale:
+    for key in sorted(set(made) | set(before)):
+        d = made.get(key)
+        old = stale.intersection({key[0], key[2]} | (d.pair.legs if d and d.pair else set()))
+        reason = "input is stale" if old else "no decision: too little history or no data"
+        if d is not None and not old:
             try:
-                d = production.decisions[symbol]
-                markets.append(_fresh(production, d, as_of, before.get(symbol), previous))
+                markets.append(_fresh(production, d, as_of, before.get(key), previous))
                 continue
             except InfeasibleScheduleError as error:
-                if symbol not in before:
+                if key not in before:
                     raise
                 reason = f"no schedule is feasible: {error}"[:REASON_LENGTH]
-        if symbol in before:
-            markets.append(_held(before[symbol], reason))
+        if key in before:
+            markets.append(_held(before[key], reason))
     if not markets:
         raise StaleDataError(f"no market has fresh data at {as_of} and none was published before")
     effective = as_of + clock.step * config.margin.notice
@@ -105,6 +107,17 @@ def build_document(
         horizon_bars=config.forecast.horizon,
         markets=tuple(sorted(markets, key=lambda m: m.key)),
     )
+
+
+def _to_hold(
+    production: Production, previous: ParameterDocument | None
+) -> dict[tuple[str, str, str, str], MarketParameters]:
+    """Return the published entries by key, without those now configured with another role, debt or place."""
+    made = {d.key for d in production.decisions.values()}
+    symbols, pairs = {key[0] for key in made}, production.config.haircut.pairs
+    listed = {(p.collateral, "collateral", p.debt, p.location) for p in pairs}
+    published = {m.key: m for m in previous.markets} if previous else {}
+    return {k: m for k, m in published.items() if k in made or k in listed or k[0] not in symbols}
 
 
 def _held(last: MarketParameters, reason: str) -> MarketParameters:
@@ -130,12 +143,12 @@ def _fresh(
     value = ppm_up(float(d.margin[-1]))
     probability = row["probability"]
     common: dict[str, Any] = {
-        "symbol": d.market,
+        "symbol": d.key[0],
         "regime": Regime(int(row["regime"])).name,
         "stress_probability_ppm": PPM if np.isnan(probability) else ppm_up(float(probability)),
         "volatility_ppm": ppm_up(float(row["volatility"])),
         "status": "fresh",
-        "reasons": (*_age(d, as_of), *reasons(d), *_drivers(production, d.market)),
+        "reasons": (*_age(d, as_of), *reasons(d), *_drivers(production, d.series)),
         "close_out_bars": close_out(config, d.terms),
         "level_ppm": ppm_up(float(d.terms.level or config.margin.level)),
         "previous_ppm": old.value_ppm if old else None,
@@ -193,8 +206,8 @@ def _collateral(
             loan_to_value_ppm=now.loan_to_value_ppm,
             liquidation_threshold_ppm=now.liquidation_threshold_ppm,
             liquidation_penalty_ppm=now.liquidation_penalty_ppm,
-            debt=config.haircut.debt,
-            location=config.haircut.location,
+            debt=d.key[2],
+            location=d.key[3],
         ),
         plan=tuple(
             PlannedHaircut(
@@ -210,7 +223,8 @@ def _collateral(
 def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
     """Return the rule that turns a haircut of this market into its lending parameters."""
     borrow = float(d.table["borrow"].iloc[-1])
-    terms = LoanTerms(config.haircut.penalty, config.haircut.slippage, config.haircut.interest)
+    pair = d.pair or config.haircut.single(d.market)
+    terms = LoanTerms(pair.penalty or 0.0, pair.slippage or 0.0, pair.interest or 0.0)
     return lambda haircut: haircut_schedule(haircut, borrow, terms=terms)
 
 

@@ -1,6 +1,6 @@
 """The one composition of the stages: what is backtested is, bit for bit, what is signed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 
 from calibrator.calibrate.conformal import ladder, tighten
 from calibrator.calibrate.margin import Liquidity, initial_margin, margin_tiers, round_up
+from calibrator.calibrate.pairs import delayed_haircut
 from calibrator.calibrate.plan import expected_path
 from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead, long_run_floor
 from calibrator.calibrate.smoothing import exhaustible_buffer, long_run_pull, stressed_weight
 from calibrator.calibrate.tail import rolling_tails
 from calibrator.config import Config, MarketConfig
+from calibrator.config_collateral import HaircutPair
 from calibrator.domain import SIDES, Regime
 from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
-from pipelines.starts import Losses, close_out, closes_only, collect_losses, groups, loss_frame
+from pipelines.pairs import Member, by_terms, members, under_keys, with_pairs
+from pipelines.starts import Losses, close_out, closes_only, collect_losses, loss_frame
 from pipelines.walks import Walker
 
 Array = NDArray[np.float64]
@@ -33,6 +36,7 @@ class Decisions:
     Attributes
     ----------
     market : str
+        Name in frames: the market, or ``collateral/debt@location``.
     terms : MarketConfig
         Role, close-out, level, loss.
     table : pandas.DataFrame
@@ -44,12 +48,25 @@ class Decisions:
         collateral only).
     path : numpy.ndarray, shape (decisions, steps)
         Planned margins of the next decisions (larger side).
+    series : str
+        Market of its bars and forecasts; the market itself unless a pair has a series of its own.
+    pair : HaircutPair or None
+        Debt, location and costs of a collateral, resolved.
     """
 
     market: str
     terms: MarketConfig
     table: pd.DataFrame
     path: Array
+    series: str = ""
+    pair: HaircutPair | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Identity of its entry in a document: symbol, role, debt, location."""
+        if self.pair is None:
+            return (self.market, self.terms.role, "", "")
+        return (self.pair.collateral, self.terms.role, self.pair.debt, self.pair.location)
 
     @property
     def margin(self) -> Array:
@@ -91,10 +108,17 @@ class Production:
         """Return the conforming ``Haircuts``: the long side of every collateral market."""
         held = self.margins(role="collateral")
         held = held[held["side"] == "long"].rename(
-            columns={"market": "collateral", "margin": "haircut", "margin_unlimited": "haircut_unlimited"}
+            columns={"margin": "haircut", "margin_unlimited": "haircut_unlimited"}
         )
-        held = held.assign(debt=self.config.haircut.debt, location=self.config.haircut.location)
+        for place, name in ((0, "collateral"), (2, "debt"), (3, "location")):
+            held[name] = held["market"].map({m: d.key[place] for m, d in self.decisions.items()})
+        held = held.drop(columns="market")
         return conform(held.drop(columns="side"), HAIRCUTS, source="production")
+
+    def under_keys(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of each decision's price series under the decision's own market name."""
+        listed = [Member(d.market, d.series, d.terms, d.pair) for d in self.decisions.values()]
+        return under_keys(frame, listed)
 
     def plan(self) -> pd.DataFrame:
         """Return the conforming ``Plan`` of every decision of every market."""
@@ -224,19 +248,27 @@ def produce(
         Every number at an origin uses bars that ended at or before it.
     """
     clock = clock_of(config)
+    loaded, bars = bars, with_pairs(bars, config)
     forecasts = forecast_all(bars, implied, config=config, clock=clock, progress=progress, walker=walker)
     rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
-    grouped = groups(config, list(dict.fromkeys(rows["market"])), closes_only(bars))
+    forecast = list(dict.fromkeys(rows["market"]))
+    grouped = by_terms(members(config, loaded, forecast, closes_only(bars)))
     decisions: dict[str, Decisions] = {}
     losses = []
-    for done, (terms, markets) in enumerate(grouped.items()):
+    for done, (terms, listed) in enumerate(grouped.items()):
         progress("tails and margins", done, len(grouped))
+        markets = list(dict.fromkeys(m.series for m in listed))
         own = bars[bars["market"].isin(markets)]
         found = collect_losses(
             own, rows[rows["market"].isin(markets)], config=config, clock=clock, terms=terms
         )
-        losses.append(loss_frame(found, notice=config.margin.notice))
-        decisions |= _calibrate(found, forecasts, terms, config=config, clock=clock)
+        losses.append(under_keys(loss_frame(found, notice=config.margin.notice), listed))
+        made = _calibrate(found, forecasts, terms, config=config, clock=clock)
+        decisions |= {
+            m.key: replace(made[m.series], market=m.key, series=m.series, pair=m.pair)
+            for m in listed
+            if m.series in made
+        }
     progress("tails and margins", len(grouped), len(grouped))
     ordered = dict(sorted(decisions.items()))
     return Production(config, clock, forecasts, pd.concat(losses, ignore_index=True), ordered)
@@ -274,8 +306,10 @@ def _calibrate(
         table["level"] = in_force[:, i]
         for s, side in enumerate(SIDES):
             table[f"tail_{side}"] = quantile[:, i, s]
-            table[f"shortfall_{side}"] = shortfall[:, i, s] * volatility[:, i] + config.margin.gap_add_on
-            table[f"unlimited_{side}"] = quantile[:, i, s] * volatility[:, i] + config.margin.gap_add_on
+            for name, tail in (("shortfall", shortfall), ("unlimited", quantile)):
+                loss = tail[:, i, s] * volatility[:, i] + config.margin.gap_add_on
+                seen = delayed_haircut(loss, cap=terms.oracle_cap, bars=length)
+                table[f"{name}_{side}"] = seen + (terms.add_on or 0.0)
             table[f"floor_{side}"] = floors[:, i, s]
         if borrow is not None:
             table["borrow"] = borrow[:, i, 0] * table["volatility"] * np.sqrt(clock.cadence / length)

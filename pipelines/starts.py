@@ -38,22 +38,6 @@ class Losses:
     known_at: NDArray[np.datetime64]
 
 
-def groups(
-    config: Config, markets: list[str], closes_only: frozenset[str] = frozenset()
-) -> dict[MarketConfig, list[str]]:
-    """Group the markets whose tails may be pooled: equal role, close-out, level and kind of loss.
-
-    A market in ``closes_only`` has no highs and lows, so its loss is terminal whatever the settings say.
-    """
-    out: dict[MarketConfig, list[str]] = {}
-    for market in markets:
-        terms = config.market(market)
-        if market in closes_only:
-            terms = terms.model_copy(update={"loss": "terminal"})
-        out.setdefault(terms, []).append(market)
-    return out
-
-
 def closes_only(bars: pd.DataFrame) -> frozenset[str]:
     """Return the markets whose bars never have a range: price-only sources.
 
@@ -68,10 +52,9 @@ def closes_only(bars: pd.DataFrame) -> frozenset[str]:
 
 
 def close_out(config: Config, terms: MarketConfig) -> int:
-    """Bars over which a loss runs: the close-out, and for collateral its settlement."""
+    """Bars over which a loss runs: the close-out, and for collateral settlement, bridge and oracle delay."""
     bars = terms.close_out or config.margin.close_out
-    settled = bars + config.haircut.settlement
-    return settled if terms.role == "collateral" else bars
+    return bars + (terms.delay or 0) if terms.role == "collateral" else bars
 
 
 def starts_per_decision(config: Config, bars: int) -> int:

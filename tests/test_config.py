@@ -91,6 +91,27 @@ BAD = {
     "no time": (HEAD + "as_of: tomorrow\n", "as_of.*was 'tomorrow'"),
     "tiers fall": (HEAD + "margin: {tiers: [0, 10, 5]}\n", "tiers must rise from 0"),
     "no first tier": (HEAD + "margin: {tiers: [10]}\n", "tiers must rise from 0"),
+    "pair twice": (
+        HEAD + "haircut: {pairs: [{collateral: A, location: x}, {collateral: A, location: x}]}\n",
+        "pairs: A/USD@x is there twice",
+    ),
+    "pair with itself": (
+        HEAD + "haircut: {pairs: [{collateral: A, debt: A, location: x}]}\n",
+        "collateral and debt must differ, both were A",
+    ),
+    "pair with a long name": (
+        HEAD + f"haircut: {{pairs: [{{collateral: {'A' * 60}, location: x1}}]}}\n",
+        "must have at most 64 letters",
+    ),
+    "basis without reference": (
+        HEAD + "haircut: {pairs: [{collateral: A, basis: B, location: x}]}\n",
+        "reference and basis belong together",
+    ),
+    "two references of one pair": (
+        HEAD + "haircut: {pairs: [{collateral: A, reference: R, basis: B, location: x}, "
+        "{collateral: A, location: y}]}\n",
+        "A/USD must have one reference and basis at every location",
+    ),
     "bar of no length": ("data: {source: embedded, bar: 0h}\n", "data.bar: .* was '0h'"),
     "bar without unit": ("data: {source: embedded, bar: 60}\n", "data.bar: .* was 60"),
     "protocol with a path": (HEAD + "publish: {protocol: ../x}\n", "publish.protocol: .* was '../x'"),

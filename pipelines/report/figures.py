@@ -79,7 +79,9 @@ def _volatility(review: Review, market: str) -> Drawing:
     forecasts = review.production.forecasts
     rows = forecasts.features.loc[forecasts.experts.index]
     first, last = review.window
-    use = rows.index[(rows["market"] == market) & rows["time"].between(first, last)]
+    made = review.decisions(market)
+    series = made.series if made else market
+    use = rows.index[(rows["market"] == series) & rows["time"].between(first, last)]
     times = clock(rows.loc[use, "time"])
     forecast = np.sqrt(forecasts.experts.loc[use, PUBLISHED].to_numpy(float))
     realized = np.sqrt(forecasts.targets.loc[use, "future_variance"].to_numpy(float))
@@ -135,7 +137,9 @@ def _margin(review: Review, market: str, side: str) -> Drawing:
 def _stress(review: Review, market: str) -> Drawing:
     states = review.production.forecasts.regimes
     first, last = review.window
-    rows = states[(states["market"] == market) & states["time"].between(first, last)].sort_values("time")
+    made = review.decisions(market)
+    series = made.series if made else market
+    rows = states[(states["market"] == series) & states["time"].between(first, last)].sort_values("time")
     times = clock(rows["time"])
     probability = rows["stress_probability"].to_numpy(float)
     names = review.markets if market == ALL else [market]

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pandas as pd
 
 from calibrator.data.events import StressEvent, events_between
-from calibrator.publish.document import ParameterDocument
+from calibrator.publish.document import MarketParameters, ParameterDocument
 from pipelines.backtesting import Backtest
 from pipelines.production import Decisions, Production
 
@@ -57,6 +57,11 @@ class Review:
     def decisions(self, market: str) -> Decisions | None:
         """Return a market's decisions; None for one that is only held over from an earlier document."""
         return self.production.decisions.get(market)
+
+    def made(self, market: MarketParameters) -> Decisions | None:
+        """Return the decisions behind an entry of the document; None for one that is held over."""
+        found = [d for d in self.production.decisions.values() if d.key == market.key]
+        return found[0] if found else None
 
     def events(self, *markets: str) -> tuple[StressEvent, ...]:
         """Return the catalogue's events within the window that concern one of the markets."""

@@ -8,6 +8,7 @@ import pandas as pd
 
 from calibrator.data.events import StressEvent
 from calibrator.domain import ppm_up
+from calibrator.publish.changes import market_title
 from calibrator.publish.document import CollateralParameters, PerpetualParameters
 from pipelines.report.review import Review
 from pipelines.report.words import MISSING, explain_market, number, p_value, percent, ppm
@@ -63,7 +64,7 @@ def perpetuals(review: Review) -> Table:
     for m in review.document.markets:
         if not isinstance(m, PerpetualParameters):
             continue
-        made = review.decisions(m.symbol)
+        made = review.made(m)
         last = made.table.iloc[-1] if made is not None and m.status == "fresh" else None
         rows.append(
             [
@@ -136,7 +137,7 @@ def tiers(review: Review) -> Table:
 
 def reasons(review: Review) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return per market: symbol, why its value changed, and what bound the decision."""
-    return [(m.symbol, explain_market(m), m.reasons) for m in review.document.markets]
+    return [(market_title(m), explain_market(m), m.reasons) for m in review.document.markets]
 
 
 def drivers(review: Review) -> Table:
@@ -144,10 +145,11 @@ def drivers(review: Review) -> Table:
     found = review.production.forecasts.drivers()
     rows = []
     for m in review.document.markets:
-        own = found.get(m.symbol) if m.status == "fresh" else None
+        made = review.made(m)
+        own = found.get(made.series) if made is not None and m.status == "fresh" else None
         if own:
             signed = [f"{what} {odds:+.2f}" for what, odds in own]
-            rows.append([m.symbol, "; ".join(signed), m.regime, ppm(m.stress_probability_ppm, 1)])
+            rows.append([market_title(m), "; ".join(signed), m.regime, ppm(m.stress_probability_ppm, 1)])
     return Table(
         ("market", "largest contributions to the log-odds", "regime", "stress probability"), rows, text=3
     )
@@ -168,7 +170,7 @@ def plan(review: Review) -> Table:
             ]
             names = "loan to value / threshold"
         cells = [f"{first} / {second}" for _, first, second in words]
-        rows.append([m.symbol, names, *cells])
+        rows.append([market_title(m), names, *cells])
     steps = max((len(m.plan) for m in review.document.markets), default=0)
     longest = max(review.document.markets, key=lambda m: len(m.plan)).plan
     when = tuple(f"{c.effective_from:%Y-%m-%d %H:%M}" for c in longest)

@@ -8,9 +8,12 @@ import pytest
 
 from calibrator.calibrate.margin import as_schedule
 from calibrator.config import Config
+from calibrator.config_collateral import HaircutConfig
 from calibrator.data.synthetic import synthetic_bars
 from calibrator.domain import PPM, SIDES
+from calibrator.errors import ConfigError
 from calibrator.features import future_losses
+from pipelines.pairs import with_pairs
 from pipelines.production import Decisions, Production, clock_of, parameters_at, produce
 
 FORECAST = {"har_window": 250, "garch_window": 250, "learner_seeds": 1, "learner_refit": 60}
@@ -48,6 +51,13 @@ def sessions() -> World:
         "forecast": FORECAST | {"horizon": 5, "cadence": 1, "min_history": 200},
         "regime": {"window": 200, "min_window": 100},
         "margin": MARGIN | {"close_out": 5},
+        "haircut": {
+            "pairs": [
+                {"collateral": "A", "debt": "B", "location": "x"},
+                {"collateral": "A", "debt": "USD", "location": "y", "bridge_delay": 3},
+                {"collateral": "A", "debt": "USD", "location": "z", "bridge_delay": 3},
+            ]
+        },
         "markets": {"C": {"role": "collateral"}},
     }
     rng = np.random.default_rng(1)
@@ -185,7 +195,8 @@ def test_frames_of_a_run_conform_and_agree_with_the_decisions(produced: Producti
     )
     for market, d in produced.decisions.items():
         if d.terms.role == "collateral":
-            own = haircuts[haircuts["collateral"] == market].set_index("origin")
+            names = zip(haircuts["collateral"], haircuts["debt"], haircuts["location"], strict=True)
+            own = haircuts[[(c, "collateral", b, at) == d.key for c, b, at in names]].set_index("origin")
             pd.testing.assert_series_equal(own["haircut"], d.table["margin_long"], check_names=False)
             assert set(own["debt"]) == {"USD"}
             assert market not in set(margins["market"])
@@ -238,6 +249,48 @@ def test_collateral_has_a_borrow_margin_and_no_short_side(produced: Production) 
             assert (d.margin == d.table["margin_long"]).all()
             assert (d.table["borrow"] > 0).all()
             assert (d.table["borrow"] < d.table["unlimited_long"]).mean() > 0.9
+
+
+def test_every_pair_is_calibrated_on_its_own_price_and_close_out() -> None:
+    world = sessions()
+    made = world.run(world.bars.groupby("market").head(420).reset_index(drop=True), NO_QUOTES)
+    assert set(made.decisions) == {"A", "B", "C", "A/B@x", "A/USD@y", "A/USD@z"}
+    assert [made.decisions[m].series for m in ("A/B@x", "A/USD@y", "C")] == ["A/B", "A", "C"]
+    late, same = made.decisions["A/USD@y"], made.decisions["A/USD@z"]
+    pd.testing.assert_frame_equal(late.table, same.table)
+    assert late.key == ("A", "collateral", "USD", "y")
+    assert made.decisions["C"].key == ("C", "collateral", "USD", "demo")
+    ratio = late.table["volatility"] / made.decisions["A"].table["volatility"]
+    np.testing.assert_allclose(ratio.dropna(), np.sqrt(8 / 5))  # three bars of bridge after five of close-out
+    haircuts = made.haircuts()
+    assert set(haircuts[haircuts["collateral"] == "A"]["debt"]) == {"B", "USD"}
+    assert set(haircuts["location"]) == {"x", "y", "z", "demo"}
+    assert haircuts.set_index("location")["horizon"].to_dict() == {"x": 5, "y": 8, "z": 8, "demo": 5}
+    losses = made.losses[made.losses["market"] == "A/B@x"].dropna(subset="loss")
+    a, b = (world.bars[world.bars["market"] == m].set_index("time") for m in "AB")
+    low, close = a["low"] / b["high"], a["close"] / b["close"]
+    row = losses[losses["side"] == "long"].iloc[-1]
+    at = close.index.get_loc(row["origin"])
+    assert row["loss"] == pytest.approx(1 - low.iloc[at + 1 : at + 6].min() / close.iloc[at])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        ([{"collateral": "A", "debt": "ETHH", "location": "x"}], "A/ETHH@x: no bars of market 'ETHH'"),
+        ([{"collateral": "W", "location": "x"}], "no bars of market 'W'"),
+        (
+            [{"collateral": "W", "reference": "A", "basis": "W-A", "location": "x"}],
+            "no bars of market 'W-A'; there are A, B, C",
+        ),
+        ([{"collateral": "USD", "debt": "A", "location": "x"}], "the collateral must have bars"),
+    ],
+)
+def test_a_pair_of_unknown_markets_is_refused(pairs: list[dict[str, str]], text: str) -> None:
+    world = sessions()
+    config = world.config.model_copy(update={"haircut": HaircutConfig.model_validate({"pairs": pairs})})
+    with pytest.raises(ConfigError, match=text):
+        with_pairs(world.bars, config)
 
 
 def test_the_tail_is_scaled_by_the_published_forecast(produced: Production) -> None:
