@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from yaml.nodes import Node
 
 from calibrator.config_base import Bars, Fraction, Section, Share, Utc
+from calibrator.config_buffer import BufferConfig, StressConfig
 from calibrator.config_collateral import Delay, HaircutConfig, HaircutPair
 from calibrator.config_data import FEED_KINDS, FeedFiles
 from calibrator.config_jobs import ComputeConfig, JobsConfig
@@ -154,6 +155,7 @@ class MarginConfig(Section):
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
     conformal: ConformalConfig = Field(default_factory=ConformalConfig)
     gap_add_on: Share = Field(0.0, description="added for jumps while the oracle lags (fraction of notional)")
+    stress: StressConfig = Field(default_factory=StressConfig)
     tiers: tuple[int, ...] = Field((0, 1_000_000, 5_000_000, 20_000_000), description="notional floors")
     participation: Fraction = Field(0.10, description="share of volume that a close-out may take")
     impact: float = Field(1.0, ge=0, le=10, description="Y of slippage = Y * volatility * sqrt(Q / volume)")
@@ -244,6 +246,7 @@ class Config(Section):
     margin: MarginConfig = Field(default_factory=MarginConfig)
     haircut: HaircutConfig = Field(default_factory=HaircutConfig)
     markets: dict[str, MarketConfig] = Field(default_factory=dict, description="per-market settings")
+    buffer: BufferConfig = Field(default_factory=BufferConfig)
     backtest: BacktestConfig = Field(default_factory=BacktestConfig)
     publish: PublishConfig = Field(default_factory=PublishConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)

@@ -1,8 +1,31 @@
 """Knobs of the capital buffer, the exposure caps and the partial-liquidation ladder."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from calibrator.config_base import Fraction, Section, Share
+
+
+class StressConfig(Section):
+    """What a margin adds for size, crowding, and prices that nobody could trade at."""
+
+    crowded_share: Share = Field(0.0, description="share of the crowded side's open interest closed together")
+    depth: float = Field(1.0, ge=1, le=100, description="divides the depth under stress")
+    volatility: float = Field(
+        1.0, ge=1, le=100, description="multiplies the slippage's volatility under stress"
+    )
+    oracle_delay: float = Field(0.0, ge=0, le=10_000, description="bars that the oracle's price may be old")
+    jump_level: Fraction | None = Field(None, description="level of the jumps between bars that are added")
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if min(self.depth, self.volatility) > 1:
+            raise ValueError(
+                "depth and volatility must not both exceed 1, the same stress would count twice, were "
+                f"{self.depth} and {self.volatility}"
+            )
+        return self
 
 
 class LadderConfig(Section):

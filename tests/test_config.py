@@ -112,6 +112,11 @@ BAD = {
         "{collateral: A, location: y}]}\n",
         "A/USD must have one reference and basis at every location",
     ),
+    "one stress counted twice": (
+        HEAD + "margin: {stress: {depth: 2, volatility: 2}}\n",
+        "depth and volatility must not both exceed 1, the same stress would count twice, were 2.0 and 2.0",
+    ),
+    "fund of nothing": (HEAD + "buffer: {fund: 0}\n", "buffer.fund: .* was 0"),
     "bar of no length": ("data: {source: embedded, bar: 0h}\n", "data.bar: .* was '0h'"),
     "bar without unit": ("data: {source: embedded, bar: 60}\n", "data.bar: .* was 60"),
     "protocol with a path": (HEAD + "publish: {protocol: ../x}\n", "publish.protocol: .* was '../x'"),

@@ -11,13 +11,14 @@ from calibrator.domain import NOISE, PPM, ChangeLimits, MarginSchedule, MarginTi
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 HIGHEST: Final = PPM - 1
 """A maintenance margin stays below the initial margin, which stays at or below the notional."""
 
 
 @dataclass(frozen=True, slots=True)
 class Liquidity:
-    """How a position's size widens its margin.
+    """How a position's size, or that of the crowd on its side, widens its margin.
 
     Attributes
     ----------
@@ -31,6 +32,17 @@ class Liquidity:
         Share of the volume a close-out may take.
     impact : float
         Y of the square-root law.
+    crowded : numpy.ndarray, shape (decisions,), optional
+        What is closed together on the crowded side (quote units): every size counts as at least that much.
+        NaN = not known any more, the last value holds; before the first it counts as nothing.
+    depth_stress, volatility_stress : float
+        Divides the depth, or multiplies the volatility of the slippage; at most one of them exceeds 1, as a
+        thin book and a wild price are one event and must not be counted twice.
+
+    Raises
+    ------
+    ValueError
+        A stress below 1, or both above 1.
     """
 
     turnover: Array
@@ -38,14 +50,25 @@ class Liquidity:
     close_out: int
     participation: float
     impact: float
+    crowded: Array | None = None
+    depth_stress: float = 1.0
+    volatility_stress: float = 1.0
+
+    def __post_init__(self) -> None:
+        both = (self.depth_stress, self.volatility_stress)
+        if min(both) < 1 or min(both) > 1:
+            raise ValueError(
+                f"one of depth_stress and volatility_stress must be 1, the other at least 1, were {both}"
+            )
 
     def widen(self, margin: Array, notional: float) -> Array:
-        """Widen margins for a close-out of ``notional``.
+        """Widen margins of no size in particular for a close-out of ``notional``.
 
         The quantile grows with the root of the time that the size needs,
         ``T = max(close_out, Q / (participation turnover))``, and the slippage over that time,
-        ``Y volatility sqrt(Q / volume)``, is added. Where the turnover is unknown, the widening stays what
-        it was at the last decision that knew it, and at least doubles: what is unknown never loosens.
+        ``Y volatility sqrt(Q / volume)``, is added; ``Q`` is the larger of the notional and the crowd. Where
+        the turnover is unknown, the widening stays what it was at the last decision that knew it, and at
+        least doubles: what is unknown never loosens.
 
         References
         ----------
@@ -59,15 +82,61 @@ class Liquidity:
         >>> gap = Liquidity(np.array([1e6, np.nan]), np.full(2, 0.01), 24, participation=0.1, impact=1.0)
         >>> gap.widen(np.full(2, 0.05), 1e7).round(4).tolist()
         [0.1337, 0.1337]
+        >>> crowd = Liquidity(np.array([1e6]), np.array([0.01]), 24, participation=0.1, impact=1.0,
+        ...                   crowded=np.array([1e7]))
+        >>> crowd.widen(np.array([0.05]), 0.0).round(4).tolist()
+        [0.1337]
         """
+        return self._between(margin, np.zeros(len(margin)), np.maximum(notional, self.crowd))
+
+    def widen_further(self, margin: Array, notional: float) -> Array:
+        """Widen margins that cover the crowd already for a close-out of ``notional``; never below them.
+
+        Examples
+        --------
+        >>> crowd = Liquidity(np.array([1e6]), np.array([0.01]), 24, participation=0.1, impact=1.0,
+        ...                   crowded=np.array([1e6]))
+        >>> first = crowd.widen(np.array([0.05]), 0.0)
+        >>> bool(np.isclose(crowd.widen_further(first, 1e7), crowd.widen(np.array([0.05]), 1e7)))
+        True
+        """
+        return self._between(margin, self.crowd, np.maximum(notional, self.crowd))
+
+    @property
+    def crowd(self) -> Array:
+        """What is closed together at each decision: the last value known."""
+        if self.crowded is None:
+            return np.zeros(len(self.turnover))
+        last = np.maximum.accumulate(np.where(np.isfinite(self.crowded), np.arange(len(self.crowded)), -1))
+        held: Array = np.where(last >= 0, self.crowded[last], 0.0)
+        return held
+
+    @property
+    def lost(self) -> Flags:
+        """Decisions without a turnover, or a crowd, that an earlier one had: their input is degraded."""
+        out = np.zeros(len(self.turnover), np.bool_)
+        known = [np.isfinite(self.turnover) & (self.turnover > 0)]
+        known += [] if self.crowded is None else [np.isfinite(self.crowded)]
+        for seen in known:
+            out |= ~seen & np.maximum.accumulate(seen)
+        return out
+
+    def _between(self, margin: Array, done: Array, size: Array) -> Array:
+        """Take the widening for ``done`` out and put that for ``size`` in."""
         known = np.isfinite(self.turnover) & (self.turnover > 0)
-        turnover = np.where(known, self.turnover, 1.0)
-        bars = np.maximum(self.close_out, notional / (self.participation * turnover))
-        slippage = self.impact * self.volatility * np.sqrt(notional / turnover)
-        wide = margin * np.sqrt(bars / self.close_out) + slippage
+        turnover = np.where(known, self.turnover, 1.0) / self.depth_stress
+        volatility = self.volatility * self.volatility_stress
+        (less, before), (more, after) = (
+            (
+                np.sqrt(np.maximum(self.close_out, q / (self.participation * turnover)) / self.close_out),
+                self.impact * volatility * np.sqrt(q / turnover),
+            )
+            for q in (done, size)
+        )
+        wide = np.maximum(np.maximum(margin - before, 0.0) / less * more + after, margin)
         last = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
         ratio = np.where(last >= 0, (wide / margin)[last], 0.0)
-        return np.where(known, wide, np.maximum(ratio, 2.0) * margin if notional > 0 else margin)
+        return np.where(known, wide, np.where(size > done, np.maximum(ratio, 2.0) * margin, margin))
 
 
 def margin_tiers(
@@ -76,8 +145,8 @@ def margin_tiers(
     floors: tuple[int, ...],
     liquidity: Liquidity,
     limits: ChangeLimits,
-    whole: NDArray[np.bool_] | None = None,
-    complete: NDArray[np.bool_] | None = None,
+    whole: Flags | None = None,
+    complete: Flags | None = None,
 ) -> Integers:
     """Maintenance margins of every tier, at every decision.
 
@@ -97,7 +166,8 @@ def margin_tiers(
     Returns
     -------
     numpy.ndarray of int, shape (decisions, tiers)
-        ppm, rounded up; they never fall with notional.
+        ppm, rounded up; they never fall with notional. Where a turnover or a crowd got lost, the higher tiers
+        hold or rise.
 
     Examples
     --------
@@ -105,11 +175,12 @@ def margin_tiers(
     >>> margin_tiers(np.array([0.05]), floors=(0, 10**7), liquidity=book, limits=ChangeLimits()).tolist()
     [[50000, 133685]]
     """
-    wide = np.column_stack([liquidity.widen(margin, float(floor)) for floor in floors])
+    wide = np.column_stack([liquidity.widen_further(margin, float(floor)) for floor in floors])
     wide = np.maximum.accumulate(wide, axis=1)
     none = np.zeros(len(margin))
+    sound = ~liquidity.lost if complete is None else complete & ~liquidity.lost
     higher = [
-        limit(np.minimum(wide[:, k], 1.0), none, limits=limits, whole=whole, complete=complete)
+        limit(np.minimum(wide[:, k], 1.0), none, limits=limits, whole=whole, complete=sound)
         for k in range(1, len(floors))
     ]
     return np.clip(round_up(np.column_stack([margin, *higher])), 1, HIGHEST)
@@ -148,3 +219,31 @@ def as_schedule(floors: tuple[int, ...], maintenance_ppm: Integers, initial_ppm:
     """
     rows = zip(floors, initial_ppm.tolist(), maintenance_ppm.tolist(), strict=True)
     return MarginSchedule(tuple(MarginTier(*row) for row in rows))
+
+
+def requirement(schedule: MarginSchedule, notional: int) -> int:
+    """Maintenance requirement of a position, in millionths of a quote unit: exact, rising, without jumps.
+
+    Each tier's margin applies to the part of the notional above its floor, so that the requirement is
+    continuous where a tier begins.
+
+    Parameters
+    ----------
+    schedule : MarginSchedule
+    notional : int
+        Quote units, not negative.
+
+    Examples
+    --------
+    >>> two = as_schedule((0, 1_000), np.array([50_000, 100_000]), np.array([100_000, 200_000]))
+    >>> [requirement(two, q) for q in (999, 1_000, 1_001)]
+    [49950000, 50000000, 50100000]
+    """
+    if notional < 0:
+        raise ValueError(f"notional must not be negative, was {notional}")
+    floors = [tier.notional_floor for tier in schedule.tiers]
+    tops = [*floors[1:], max(notional, floors[-1])]
+    return sum(
+        max(min(notional, top) - tier.notional_floor, 0) * tier.maintenance_margin_ppm
+        for tier, top in zip(schedule.tiers, tops, strict=True)
+    )

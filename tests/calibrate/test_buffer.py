@@ -29,7 +29,7 @@ def a_book(rng: np.random.Generator, accounts: int, markets: int) -> Book:
     )
 
 
-@settings(max_examples=2000)
+@settings(max_examples=400)
 @given(owing, st.integers(1, 3))
 def test_cover_is_the_sum_of_the_largest(shortfalls: np.ndarray, count: int) -> None:
     expected = np.sort(shortfalls, axis=1)[:, ::-1][:, :count].sum(axis=1)
@@ -61,7 +61,7 @@ def test_the_crowded_side_is_the_heaviest_of_one_market() -> None:
     assert book.notional[heavy].sum() == pytest.approx(max(sums.values()))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=400)
 @given(arrays(np.float64, st.integers(0, 30), elements=st.integers(-100, 100)), st.integers(0, 500))
 def test_exhaustion_agrees_with_paying_one_by_one(payments: np.ndarray, fund: int) -> None:
     balance, lowest, after = float(fund), float(fund), None
@@ -117,7 +117,7 @@ def test_two_markets_agree_with_a_dense_scan_of_all_directions(seed: int) -> Non
         assert found.distance >= nearest * (1 - 2e-3) or (found.move <= -1 + 1e-9).any()
 
 
-@settings(max_examples=60)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.floats(1.1, 5.0))
 def test_a_larger_fund_is_never_exhausted_by_a_smaller_move(seed: int, factor: float) -> None:
     rng = np.random.default_rng(seed)
