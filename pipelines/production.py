@@ -8,8 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrator.calibrate.conformal import ladder, tighten
-from calibrator.calibrate.margin import Liquidity, initial_margin, margin_tiers, round_up
-from calibrator.calibrate.pairs import delayed_haircut
+from calibrator.calibrate.margin import initial_margin, margin_tiers, round_up
 from calibrator.calibrate.plan import expected_path
 from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead, long_run_floor
 from calibrator.calibrate.smoothing import exhaustible_buffer, long_run_pull, stressed_weight
@@ -19,10 +18,12 @@ from calibrator.config_collateral import HaircutPair
 from calibrator.domain import SIDES, Regime
 from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
+from pipelines.add_ons import asked, book_of, jumps_of
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
 from pipelines.pairs import Member, by_terms, members, under_keys, with_pairs
 from pipelines.starts import Losses, close_out, closes_only, collect_losses, loss_frame
 from pipelines.walks import Walker
+from pipelines.wide import whole_decisions, wide
 
 Array = NDArray[np.float64]
 TAIL_REFIT = 7
@@ -192,13 +193,7 @@ class Production:
     def tiers(self, d: Decisions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return maintenance and initial ppm of every decision and tier of a margined market."""
         margin = self.config.margin
-        book = Liquidity(
-            turnover=d.table["turnover"].to_numpy(float) / self.clock.cadence,
-            volatility=d.table["volatility_bar"].to_numpy(float),
-            close_out=close_out(self.config, d.terms),
-            participation=margin.participation,
-            impact=margin.impact,
-        )
+        book = book_of(d.table, d.market, d.terms, config=self.config, clock=self.clock)
         maintenance = margin_tiers(
             d.margin,
             floors=margin.tiers,
@@ -263,7 +258,7 @@ def produce(
             own, rows[rows["market"].isin(markets)], config=config, clock=clock, terms=terms
         )
         losses.append(under_keys(loss_frame(found, notice=config.margin.notice), listed))
-        made = _calibrate(found, forecasts, terms, config=config, clock=clock)
+        made = _calibrate(found, forecasts, own, terms, config=config, clock=clock)
         decisions |= {
             m.key: replace(made[m.series], market=m.key, series=m.series, pair=m.pair)
             for m in listed
@@ -275,11 +270,17 @@ def produce(
 
 
 def _calibrate(
-    found: Losses, forecasts: Forecasts, terms: MarketConfig, *, config: Config, clock: Clock
+    found: Losses,
+    forecasts: Forecasts,
+    bars: pd.DataFrame,
+    terms: MarketConfig,
+    *,
+    config: Config,
+    clock: Clock,
 ) -> dict[str, Decisions]:
     """Tails and margins of one group of markets."""
     length = close_out(config, terms)
-    variance = _wide(forecasts, forecasts.experts[PUBLISHED], found)
+    variance = wide(forecasts, forecasts.experts[PUBLISHED], found)
     volatility = np.sqrt(variance * (length / clock.horizon))
     standard = found.values / volatility[:, :, None, None]
     level = terms.level or config.margin.level
@@ -292,9 +293,9 @@ def _calibrate(
     borrow = None
     if terms.role == "collateral":
         borrow = rolling_tails(standard, found.known, level=config.haircut.borrow_level, **settings)[0]
-    turnover = _wide(forecasts, forecasts.features["turnover"], found)
-    probability = _wide(forecasts, forecasts.probability, found)
-    whole, complete = _whole(forecasts, found, clock)
+    turnover = wide(forecasts, forecasts.features["turnover"], found)
+    probability = wide(forecasts, forecasts.probability, found)
+    whole, complete = whole_decisions(forecasts, found, clock)
     floors = borrowed_floor(_floors(found, level, config), volatility)
     out = {}
     for i, market in enumerate(found.markets):
@@ -304,12 +305,15 @@ def _calibrate(
         table["whole"], table["complete"] = whole[:, i], complete[:, i]
         table["probability"] = probability[:, i]
         table["level"] = in_force[:, i]
+        book = book_of(table, market, terms, config=config, clock=clock)
+        jumps = jumps_of(bars, market, found.times, config)
+        if book.crowded is not None:
+            table["complete"] &= ~book.lost
         for s, side in enumerate(SIDES):
             table[f"tail_{side}"] = quantile[:, i, s]
             for name, tail in (("shortfall", shortfall), ("unlimited", quantile)):
-                loss = tail[:, i, s] * volatility[:, i] + config.margin.gap_add_on
-                seen = delayed_haircut(loss, cap=terms.oracle_cap, bars=length)
-                table[f"{name}_{side}"] = seen + (terms.add_on or 0.0)
+                loss = tail[:, i, s] * volatility[:, i]
+                table[f"{name}_{side}"] = asked(loss, jumps[side], book, terms, config)
             table[f"floor_{side}"] = floors[:, i, s]
         if borrow is not None:
             table["borrow"] = borrow[:, i, 0] * table["volatility"] * np.sqrt(clock.cadence / length)
@@ -371,28 +375,6 @@ def _held(regime: pd.Series, config: Config) -> NDArray[np.bool_]:
     least = {"off": len(Regime), "elevated": Regime.ELEVATED, "stress": Regime.STRESS}
     held: NDArray[np.bool_] = regime.to_numpy(np.int64) >= least[config.margin.tools.hold]
     return held
-
-
-def _wide(forecasts: Forecasts, values: pd.Series, found: Losses) -> Array:
-    """Lay values per decision row out as (decisions, markets)."""
-    rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
-    own = rows[rows["market"].isin(found.markets)]
-    wide = np.full((len(found.times), len(found.markets)), np.nan)
-    columns = pd.Index(found.markets).get_indexer(own["market"])
-    wide[found.times.get_indexer(own["time"]), columns] = values.loc[own.index]
-    return wide
-
-
-def _whole(forecasts: Forecasts, found: Losses, clock: Clock) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Flag decisions with a complete month behind them: up to the next decision, and up to their own."""
-    month = _wide(forecasts, forecasts.features["har_month"], found)
-    day = _wide(forecasts, forecasts.features["realized_variance"], found)
-    following = np.vstack([day[1:], np.ones((1, day.shape[1]))])
-    until_next = found.times[1:] - found.times[:-1]
-    gap = np.append(until_next > clock.cadence * clock.step, [False])
-    late = gap[:, None] & (clock.calendar == "continuous")
-    complete: NDArray[np.bool_] = np.isfinite(month)
-    return complete & np.isfinite(following) & ~late, complete
 
 
 def parameters_at(
