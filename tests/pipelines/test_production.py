@@ -198,7 +198,7 @@ def test_frames_of_a_run_conform_and_agree_with_the_decisions(produced: Producti
             names = zip(haircuts["collateral"], haircuts["debt"], haircuts["location"], strict=True)
             own = haircuts[[(c, "collateral", b, at) == d.key for c, b, at in names]].set_index("origin")
             pd.testing.assert_series_equal(own["haircut"], d.table["margin_long"], check_names=False)
-            assert set(own["debt"]) == {"USD"}
+            assert set(own["debt"]) == {d.key[2]}
             assert market not in set(margins["market"])
         else:
             for side in SIDES:
