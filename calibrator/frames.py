@@ -169,6 +169,47 @@ HAIRCUTS: Final = _schema(
 )
 """Haircut of collateral against debt, after and before the anti-procyclical layer (fractions)."""
 
+PER_UNIT: Final = _schema(
+    "PerUnit",
+    {
+        "market": _TEXT,
+        "origin": _TIME,
+        "side": _SIDE,
+        "level": _LEVEL,
+        "horizon": _HORIZON,
+        "value_at_risk": _positive(),
+        "expected_shortfall": _positive(),
+        "risk_weight": _positive(),
+        "delta_adjusted_collateral": _fraction(),
+        "implied_volatility_margin": _positive(nullable=True),
+    },
+    ["market", "origin", "side", "level", "horizon"],
+    pa.Check(
+        lambda f: f["expected_shortfall"] >= f["value_at_risk"], name="expected_shortfall >= value_at_risk"
+    ),
+)
+"""Risk per unit of posted collateral (the first two), and of notional; see `calibrate.per_unit`."""
+
+EXPOSURES: Final = _schema(
+    "Exposures",
+    {
+        "market": _TEXT,
+        "role": _column("str", pa.Check.isin(["perpetual", "collateral"])),
+        "debt": _TEXT,
+        "location": _TEXT,
+        "origin": _TIME,
+        **{
+            name: _column("float64", pa.Check.ge(0), pa.Check(_finite, name="finite"), nullable=True)
+            for name in (
+                "open_interest_cap", "supply_cap", "borrow_cap", "manipulation_bound", "least_liquidation"
+            )
+        },
+        "stress_move": _positive(),
+    },
+    ["market", "role", "debt", "location", "origin"],
+)  # fmt: skip
+"""What may be open at most, in quote units; missing where it is not known or no fund is configured."""
+
 PLAN: Final = _schema(
     "Plan",
     {

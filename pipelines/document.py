@@ -1,6 +1,5 @@
 """From a production run to the parameter document: what applies, what is planned, and why."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from calibrator.calibrate.attribution import TERMS, attribute
-from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
-from calibrator.config import Config
-from calibrator.domain import PPM, HaircutSchedule, Regime, ppm_up
+from calibrator.domain import PPM, Regime, ppm_up
 from calibrator.errors import InfeasibleScheduleError, StaleDataError
 from calibrator.publish.canonical import digest
 from calibrator.publish.document import (
@@ -26,6 +23,7 @@ from calibrator.publish.document import (
     encode,
 )
 from calibrator.regimes.explanation import sentence
+from pipelines.exposures import Exposure, exposure_of, lending
 from pipelines.production import Decisions, Production
 from pipelines.starts import close_out
 
@@ -157,11 +155,14 @@ def _fresh(
     ahead = production.effective_after(np.arange(1, d.path.shape[1] + 1))
     times = [(pd.Timestamp(as_of) + a).to_pydatetime() for a in ahead]
     if d.terms.role == "collateral":
-        return _collateral(production, d, common, times)
+        return _collateral(production, d, common, times, old)
     maintenance, initial = production.tiers(d)
     own = production.plan_of(d).tail(len(times))
+    caps = exposure_of(production, d)
+    held = old.open_interest_cap if isinstance(old, PerpetualParameters) else None
     return PerpetualParameters(
         **common,
+        open_interest_cap=_capped(caps.open_interest_cap, held, caps),
         margins=tuple(
             TierParameters(notional_floor=f, initial_margin_ppm=i, maintenance_margin_ppm=m)
             for f, i, m in zip(
@@ -193,14 +194,21 @@ def _drivers(production: Production, market: str) -> tuple[str, ...]:
 
 
 def _collateral(
-    production: Production, d: Decisions, common: dict[str, Any], times: list[datetime]
+    production: Production,
+    d: Decisions,
+    common: dict[str, Any],
+    times: list[datetime],
+    old: MarketParameters | None,
 ) -> CollateralParameters:
-    config = production.config
-    lend = lending(config, d)
+    lend, caps = lending(production.config, d), exposure_of(production, d)
+    held = old if isinstance(old, CollateralParameters) else None
     now = lend(float(d.margin[-1]))
     planned = [lend(float(x)) for x in d.path[-1]]
     return CollateralParameters(
         **common,
+        supply_cap=_capped(caps.supply_cap, held.supply_cap if held else None, caps),
+        borrow_cap=_capped(caps.borrow_cap, held.borrow_cap if held else None, caps),
+        least_liquidation=caps.least_liquidation,
         haircut=HaircutParameters(
             haircut_ppm=now.haircut_ppm,
             loan_to_value_ppm=now.loan_to_value_ppm,
@@ -220,12 +228,11 @@ def _collateral(
     )
 
 
-def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
-    """Return the rule that turns a haircut of this market into its lending parameters."""
-    borrow = float(d.table["borrow"].iloc[-1])
-    pair = d.pair or config.haircut.single(d.market)
-    terms = LoanTerms(pair.penalty or 0.0, pair.slippage or 0.0, pair.interest or 0.0)
-    return lambda haircut: haircut_schedule(haircut, borrow, terms=terms)
+def _capped(cap: int | None, held: int | None, caps: Exposure) -> int | None:
+    """Return a cap, not above the published one where the input is degraded or the depth is not known."""
+    if held is None or (cap is not None and not caps.degraded):
+        return cap
+    return held if cap is None else min(cap, held)
 
 
 def reasons(d: Decisions) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from calibrator.publish.parts import (
 from calibrator.publish.portfolio_parameters import PortfolioParameters
 
 SCHEMA_VERSION: Final = 1
+OptionalAmount = Amount | None
 ConsumerRule = Literal["After expires_at keep the last good parameters, flagged stale; never loosen."]
 CONSUMER_RULE: Final[ConsumerRule] = (
     "After expires_at keep the last good parameters, flagged stale; never loosen."
@@ -150,11 +151,16 @@ class MarketPart(Part):
 
 
 class PerpetualParameters(MarketPart):
-    """A perpetual: its margin schedule and the plan ahead (first tier)."""
+    """A perpetual: its margin schedule and the plan ahead (first tier).
+
+    `open_interest_cap` (quote units) is the largest open interest whose stress loss the fund absorbs; left
+    out where no fund is configured or the market's depth is unknown.
+    """
 
     role: Literal["perpetual"] = "perpetual"
     margins: Annotated[tuple[TierParameters, ...], Field(min_length=1, max_length=64)]
     plan: tuple[PlannedMargin, ...]
+    open_interest_cap: OptionalAmount = Field(None, exclude_if=lambda cap: cap is None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -178,11 +184,18 @@ class PerpetualParameters(MarketPart):
 
 
 class CollateralParameters(MarketPart):
-    """A collateral: its haircut, loan-to-value and threshold against one debt, and the plan ahead."""
+    """A collateral: its haircut, loan-to-value and threshold against one debt, and the plan ahead.
+
+    `supply_cap` and `borrow_cap` (units of the debt) bound the exposure as `open_interest_cap` does;
+    `least_liquidation` is the size below which a liquidation does not pay. Each is left out where unknown.
+    """
 
     role: Literal["collateral"] = "collateral"
     haircut: HaircutParameters
     plan: tuple[PlannedHaircut, ...]
+    supply_cap: OptionalAmount = Field(None, exclude_if=lambda cap: cap is None)
+    borrow_cap: OptionalAmount = Field(None, exclude_if=lambda cap: cap is None)
+    least_liquidation: OptionalAmount = Field(None, exclude_if=lambda size: size is None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

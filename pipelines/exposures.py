@@ -1,0 +1,200 @@
+"""From a decision to its exposure caps, the liquidator's terms, and risk per unit of collateral."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from calibrator.calibrate.exposure import Stress, exposure_cap
+from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
+from calibrator.calibrate.liquidation import Depth, Liquidator, adverse_move
+from calibrator.calibrate.margin import initial_margin, round_up
+from calibrator.calibrate.per_unit import per_unit
+from calibrator.config import Config
+from calibrator.domain import PPM, SIDES, HaircutSchedule
+from calibrator.frames import EXPOSURES, PER_UNIT, conform
+from pipelines.add_ons import book_of
+from pipelines.production import Decisions, Production
+from pipelines.starts import close_out
+
+DEGRADED = 2.0
+"""Divides the last known depth of a market whose depth is not known any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What may be open at most, and what it rests on (quote units; None = not known, or no fund).
+
+    Attributes
+    ----------
+    open_interest_cap, supply_cap, borrow_cap : int or None
+        Of a perpetual, of a collateral, and of what is borrowed against it.
+    manipulation_bound : float or None
+        Supply of a collateral from which moving its price would pay.
+    least_liquidation : int or None
+        Size below which a liquidation does not pay; None without a cost of gas.
+    stress_move : float
+        Loss over the close-out that the fund must absorb beyond the margin (fraction).
+    degraded : bool
+        The market's depth or bars are not complete: caps may only fall.
+    """
+
+    open_interest_cap: int | None
+    supply_cap: int | None
+    borrow_cap: int | None
+    manipulation_bound: float | None
+    least_liquidation: int | None
+    stress_move: float
+    degraded: bool
+
+
+def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
+    """Return the rule that turns a haircut of this collateral into its lending parameters.
+
+    The penalty is the configured one, raised where it would not pay the liquidator.
+    """
+    borrow = float(d.table["borrow"].iloc[-1])
+    pair = d.pair or config.haircut.single(d.market)
+
+    def lend(haircut: float) -> HaircutSchedule:
+        least = liquidator(config, d, haircut).least_penalty(pair.liquidation_size or math.inf)
+        penalty = min(max(pair.penalty or 0.0, least), 1.0)
+        return haircut_schedule(
+            haircut, borrow, terms=LoanTerms(penalty, pair.slippage or 0.0, pair.interest or 0.0)
+        )
+
+    return lend
+
+
+def liquidator(config: Config, d: Decisions, haircut: float) -> Liquidator:
+    """Return what a liquidator of this collateral spends."""
+    pair = d.pair or config.haircut.single(d.market)
+    auction = pair.auction or 0.0
+    move = adverse_move(min(haircut, 1.0), auction=auction, bars=close_out(config, d.terms))
+    return Liquidator(slippage=pair.slippage or 0.0, gas=pair.gas or 0.0, move=move)
+
+
+def exposure_of(production: Production, d: Decisions) -> Exposure:
+    """Return the caps of one entry at its last decision.
+
+    The stressed move is the larger of the worst loss that is known and `buffer.stress` times the expected
+    shortfall; the fund is shared equally among all entries, so that all of them may fail together. An unknown
+    depth is half the last one that was known; a market that never had one has no caps.
+    """
+    config, row = production.config, d.table.iloc[-1]
+    book = book_of(d.table, d.key[0], d.terms, config=config, clock=production.clock)
+    degraded = bool(book.lost[-1]) or not bool(row["complete"])
+    known = book.turnover[np.isfinite(book.turnover) & (book.turnover > 0)]
+    sides = SIDES[:1] if d.terms.role == "collateral" else SIDES
+    losses = production.losses
+    own = losses[(losses["market"] == d.market) & losses["side"].isin(sides)]
+    worst = float(own.loc[own["known_at"] <= d.table.index[-1], "loss"].max())
+    shortfall = max(float(row[f"shortfall_{side}"]) for side in sides)
+    move = float(np.fmax(worst, config.buffer.stress * shortfall))
+    lent = lending(config, d)(float(d.margin[-1])) if d.terms.role == "collateral" else None
+    dust = None if lent is None else _least(config, d, lent)
+    if not len(known):
+        return Exposure(None, None, None, None, dust, move, degraded)
+    turnover = float(known[-1]) / (DEGRADED if degraded else 1.0) / config.margin.stress.depth
+    stress = Stress(
+        margin=_covers(config, d, lent),
+        move=move,
+        turnover=turnover,
+        volatility=float(row["volatility_bar"]),
+        close_out=book.close_out,
+        participation=book.participation,
+        impact=book.impact,
+        defaulting=config.buffer.defaulting,
+    )
+    fund = config.buffer.fund
+    cap = None if fund is None else exposure_cap(stress, fund=fund / len(production.decisions))
+    if lent is None:
+        return Exposure(cap, None, None, None, None, move, degraded)
+    bound = _bound(config, turnover, float(row["volatility_bar"]), lent)
+    supply = None if cap is None else int(min(cap, math.inf if bound is None else bound))
+    borrow = None if supply is None else supply * lent.loan_to_value_ppm // PPM
+    return Exposure(None, supply, borrow, bound, dust, move, degraded)
+
+
+def _covers(config: Config, d: Decisions, lent: HaircutSchedule | None) -> float:
+    """Share of an exposure that is lost before the fund pays."""
+    if lent is None:
+        return float(d.margin[-1])
+    pair = d.pair or config.haircut.single(d.market)
+    owed = lent.liquidation_threshold_ppm / PPM * (1 + lent.liquidation_penalty_ppm / PPM)
+    return max(1.0 - owed * (1 + (pair.interest or 0.0)), 0.0)
+
+
+def _bound(config: Config, turnover: float, volatility: float, lent: HaircutSchedule) -> float | None:
+    window, impact = config.buffer.oracle_window, config.margin.impact
+    if impact == 0:
+        return None
+    depth = Depth(turnover * window, volatility * math.sqrt(window), impact)
+    return depth.manipulation_bound(lent.loan_to_value_ppm / PPM)
+
+
+def _least(config: Config, d: Decisions, lent: HaircutSchedule) -> int | None:
+    one = liquidator(config, d, float(d.margin[-1]))
+    dust = one.dust(lent.liquidation_penalty_ppm / PPM)
+    return None if one.gas == 0 or not math.isfinite(dust) else math.ceil(dust)
+
+
+def exposures(production: Production) -> pd.DataFrame:
+    """Return the conforming ``Exposures`` of every entry at its last decision."""
+    rows = []
+    for d in production.decisions.values():
+        found = exposure_of(production, d)
+        symbol, role, debt, location = d.key
+        rows.append(
+            {
+                "market": symbol,
+                "role": role,
+                "debt": debt or "-",
+                "location": location or "-",
+                "origin": d.table.index[-1],
+                "open_interest_cap": _float(found.open_interest_cap),
+                "supply_cap": _float(found.supply_cap),
+                "borrow_cap": _float(found.borrow_cap),
+                "manipulation_bound": _float(found.manipulation_bound),
+                "least_liquidation": _float(found.least_liquidation),
+                "stress_move": found.stress_move,
+            }
+        )
+    return conform(pd.DataFrame(rows, columns=list(EXPOSURES.columns)), EXPOSURES, source="production")
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def units(production: Production) -> pd.DataFrame:
+    """Return the conforming ``PerUnit`` of every decision and side: risk per unit of posted collateral."""
+    config, clock = production.config, production.clock
+    features = production.forecasts.features
+    rows = features.loc[production.forecasts.experts.index, ["market", "time", "implied"]]
+    parts = []
+    for d in production.decisions.values():
+        quotes = rows[rows["market"] == d.series].set_index("time")["implied"].reindex(d.table.index)
+        length = close_out(config, d.terms)
+        implied = np.sqrt(np.exp(quotes.to_numpy(float)) * length / clock.cadence)
+        collateral = d.terms.role == "collateral"
+        maintenance = round_up(d.margin)
+        posted = (
+            np.ones(len(d.table))
+            if collateral
+            else initial_margin(maintenance, config.margin.initial_multiple) / PPM
+        )
+        for side in SIDES[:1] if collateral else SIDES:
+            found = per_unit(
+                (d.table[f"unlimited_{side}"].to_numpy(float), d.table[f"shortfall_{side}"].to_numpy(float)),
+                posted=posted,
+                delta=1.0 if collateral else 0.0,
+                implied=implied,
+                quantile=d.table[f"tail_{side}"].to_numpy(float),
+            )
+            values = {name: getattr(found, name) for name in list(PER_UNIT.columns)[5:]}
+            label = {"market": d.market, "origin": d.table.index, "side": side}
+            parts.append(pd.DataFrame(label | {"level": d.terms.level, "horizon": length} | values))
+    return conform(pd.concat(parts, ignore_index=True), PER_UNIT, source="production")
