@@ -122,6 +122,30 @@ def speed(
         print_files(files, console)
 
 
+@app.command()
+def replay(
+    home: Annotated[Path, HOME] = Path("home"),
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Measure the replay of accounts beside a compiled naive scan and the plain loop, with memory.
+
+    Example: `python -m pipelines benchmark replay --scale 0.1`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from pipelines.benchmarks.replay_speed import run, write  # noqa: PLC0415 - keeps --help fast
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        with bars(console) as progress:
+            tables = run(scale=scale, progress=progress)
+        files = write(tables, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
 def _steps(text: str | None) -> tuple[int, ...] | None:
     from calibrator.errors import ConfigError  # noqa: PLC0415 - keeps --help fast
 

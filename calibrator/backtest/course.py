@@ -234,6 +234,7 @@ def _book(course: Course, positions: Positions) -> heaps.Book:
         whole.copy(),
         whole.copy(),
         np.zeros((2 * tiers, room), np.int32),
+        np.zeros((2 * tiers, room)),
         np.zeros(2 * tiers, "int64"),
         np.zeros(room, "int64"),
         np.zeros(room, "int64"),

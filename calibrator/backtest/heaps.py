@@ -34,7 +34,7 @@ class Path(NamedTuple):
 
 
 class Book(NamedTuple):
-    """Accounts (shape ``(n,)``), changed in place, and their heaps (``(2 * tiers, n)``)."""
+    """Accounts (shape ``(n,)``), changed in place, and their heaps by rank (``(2 * tiers, n)``)."""
 
     quantity: Floats
     key: Floats
@@ -47,6 +47,7 @@ class Book(NamedTuple):
     state: Integers
     place: Integers
     heap: NDArray[np.int32]
+    rank: Floats
     size: Integers
     queue: Integers
     batch: Integers
@@ -91,63 +92,52 @@ def _level(price, margin, long, path, t):  # type: ignore[no-untyped-def]  # noq
 
 
 @numba.njit(cache=True)
-def _before(book, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Tell whether account ``a`` is nearer to liquidation than ``b`` of the same heap."""
-    return book.key[a] > book.key[b] if book.quantity[a] > 0 else book.key[a] < book.key[b]
-
-
-@numba.njit(cache=True)
-def _swap(book, h, i, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    heap = book.heap[h]
-    a, b = heap[i], heap[j]
-    heap[i], heap[j] = b, a
-    book.place[a], book.place[b] = j, i
+def _put(book, h, i, a, rank):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    book.heap[h, i], book.rank[h, i], book.place[a] = a, rank, i
 
 
 @numba.njit(cache=True)
 def _up(book, h, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    heap = book.heap[h]
-    while i > 0 and _before(book, heap[i], heap[(i - 1) // 2]):
-        _swap(book, h, i, (i - 1) // 2)
-        i = (i - 1) // 2
+    a, rank = book.heap[h, i], book.rank[h, i]
+    while i > 0 and rank < book.rank[h, (i - 1) // 2]:
+        above = (i - 1) // 2
+        _put(book, h, i, book.heap[h, above], book.rank[h, above])
+        i = above
+    _put(book, h, i, a, rank)
 
 
 @numba.njit(cache=True)
 def _down(book, h, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    heap, size = book.heap[h], book.size[h]
+    a, rank, size = book.heap[h, i], book.rank[h, i], book.size[h]
     while 2 * i + 1 < size:
         child = 2 * i + 1
-        if child + 1 < size and _before(book, heap[child + 1], heap[child]):
+        if child + 1 < size and book.rank[h, child + 1] < book.rank[h, child]:
             child += 1
-        if not _before(book, heap[child], heap[i]):
-            return
-        _swap(book, h, i, child)
+        if rank <= book.rank[h, child]:
+            break
+        _put(book, h, i, book.heap[h, child], book.rank[h, child])
         i = child
-
-
-@numba.njit(cache=True)
-def _of(book, a):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    return 2 * book.tier[a] + (0 if book.quantity[a] > 0 else 1)
+    _put(book, h, i, a, rank)
 
 
 @numba.njit(cache=True)
 def _push(book, a):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    h = _of(book, a)
-    i = book.size[h]
-    book.heap[h, i], book.place[a] = a, i
+    long = book.quantity[a] > 0
+    h = 2 * book.tier[a] + (0 if long else 1)
+    _put(book, h, book.size[h], a, -book.key[a] if long else book.key[a])
     book.size[h] += 1
     book.state[a] = HEAPED
-    _up(book, h, i)
+    _up(book, h, book.size[h] - 1)
 
 
 @numba.njit(cache=True)
 def _remove(book, a):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    h = _of(book, a)
-    i = book.place[a]
+    h, i = 2 * book.tier[a] + (0 if book.quantity[a] > 0 else 1), book.place[a]
     book.size[h] -= 1
-    if i < book.size[h]:
-        _swap(book, h, i, book.size[h])
-        moved = book.heap[h, i]
+    last = book.size[h]
+    if i < last:
+        moved = book.heap[h, last]
+        _put(book, h, i, moved, book.rank[h, last])
         _up(book, h, i)
         _down(book, h, book.place[moved])
 
