@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from calibrator.domain import ChangeLimits, ppm_up
 from calibrator.errors import ConstraintError
 from calibrator.publish.canonical import digest
-from calibrator.publish.constraints import _step, check_update
+from calibrator.publish.constraints import check_update
+from calibrator.publish.constraints.update import _step
 from calibrator.publish.document import (
     CollateralParameters,
     ParameterDocument,
