@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibrator.calibrate.attribution import TERMS, attribute
+from calibrator.calibrate.attribution import Drivers, attribute
 from calibrator.domain import PPM, Regime, ppm_up
 from calibrator.errors import InfeasibleScheduleError, StaleDataError
 from calibrator.publish.canonical import digest
@@ -27,7 +27,6 @@ from pipelines.exposures import Exposure, exposure_of, lending
 from pipelines.production import Decisions, Production
 from pipelines.starts import close_out
 
-FIRST_TERM = "first_level"
 HELD_TERM = "held"
 REASON_LENGTH = 160
 
@@ -264,14 +263,23 @@ def _attribution(
     d: Decisions, value: int, old: MarketParameters | None, previous: ParameterDocument | None
 ) -> dict[str, int]:
     side = "long" if d.terms.role == "collateral" else _larger(d.table.iloc[-1])
-    now = (float(d.table["volatility"].iloc[-1]), float(d.table[f"tail_{side}"].iloc[-1]))
+    now = drivers(d, side, -1)
     if old is None or previous is None:
-        level = round(PPM * now[0] * now[1])
-        return {FIRST_TERM: level, TERMS[-1]: value - level}
-    then = d.table[d.table.index <= pd.Timestamp(previous.issued_at)]
-    last = then.iloc[-1] if len(then) else d.table.iloc[0]
-    return attribute(
-        (float(last["volatility"]), float(last[f"tail_{side}"])), now, published=(old.value_ppm, value)
+        return attribute(None, now, published=(0, value))
+    then = int((d.table.index <= pd.Timestamp(previous.issued_at)).sum()) - 1
+    return attribute(drivers(d, side, max(then, 0)), now, published=(old.value_ppm, value))
+
+
+def drivers(d: Decisions, side: str, place: int) -> Drivers:
+    """Read what one side's margin is made of at one decision."""
+    row = d.table.iloc[place]
+    volatility, tail = float(row["volatility"]), float(row[f"tail_{side}"])
+    return Drivers(
+        volatility,
+        tail,
+        goal=float(row[f"goal_{side}"]),
+        liquidity=float(row[f"unlimited_{side}"]) - volatility * tail,
+        held=float(row[f"held_{side}"]),
     )
 
 

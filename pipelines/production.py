@@ -11,16 +11,17 @@ from calibrator.calibrate.conformal import ladder, tighten
 from calibrator.calibrate.margin import initial_margin, margin_tiers, round_up
 from calibrator.calibrate.plan import expected_path
 from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead, long_run_floor
-from calibrator.calibrate.smoothing import exhaustible_buffer, long_run_pull, stressed_weight
 from calibrator.calibrate.tail import rolling_tails
 from calibrator.config import Config, MarketConfig
 from calibrator.config_collateral import HaircutPair
-from calibrator.domain import SIDES, Regime
+from calibrator.domain import SIDES
 from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
 from pipelines.add_ons import asked, book_of, jumps_of
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
 from pipelines.pairs import Member, by_terms, members, under_keys, with_pairs
+from pipelines.planning import planned_haircuts
+from pipelines.smoothing import calm, hold_adds, regime_hold
 from pipelines.starts import Losses, close_out, closes_only, collect_losses, loss_frame
 from pipelines.walks import Walker
 from pipelines.wide import whole_decisions, wide
@@ -45,7 +46,8 @@ class Decisions:
         ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
         (and no bar missing until the next decision: known one decision later), per side
         ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``, ``goal_`` (after the anti-procyclical tools and
-        the floor), ``margin_``; ``level`` (in force after the conformal step) and ``borrow`` (borrow margin,
+        the floor), ``held_`` (added by a regime hold), ``margin_``; ``level`` (in force after the
+        conformal step), ``loss_long``, ``loss_known_at`` and ``borrow`` (borrow margin,
         collateral only).
     path : numpy.ndarray, shape (decisions, steps)
         Planned margins of the next decisions (larger side).
@@ -315,12 +317,21 @@ def _calibrate(
                 loss = tail[:, i, s] * volatility[:, i]
                 table[f"{name}_{side}"] = asked(loss, jumps[side], book, terms, config)
             table[f"floor_{side}"] = floors[:, i, s]
+        table["loss_long"] = found.values[:, i, 0].max(axis=1)
+        table["loss_known_at"] = _matured(found, i)
         if borrow is not None:
             table["borrow"] = borrow[:, i, 0] * table["volatility"] * np.sqrt(clock.cadence / length)
         usable = table[table[[f"unlimited_{s}" for s in SIDES]].notna().all(axis=1)]
         if not usable.empty:
             out[market] = _publishable(market, usable.copy(), forecasts, terms, config)
     return out
+
+
+def _matured(found: Losses, market: int) -> pd.DatetimeIndex:
+    """When all losses of each decision are known; never is the far future."""
+    last = found.known_at[:, market].max(axis=1)
+    whole = np.where(np.isnat(found.known_at[:, market]).any(axis=1), np.datetime64("2200-01-01", "us"), last)
+    return pd.DatetimeIndex(whole).tz_localize("UTC")
 
 
 def _floors(found: Losses, level: float, config: Config) -> Array:
@@ -346,7 +357,8 @@ def _publishable(
     states = forecasts.regimes[forecasts.regimes["market"] == market].set_index("time")["regime"]
     table["regime"] = states.reindex(table.index).ffill().fillna(1).astype("int64")
     whole = table["whole"].to_numpy(bool)
-    may_fall = table["complete"].to_numpy(bool) & ~_held(table["regime"], config)
+    held = regime_hold(table["regime"], config)
+    may_fall = table["complete"].to_numpy(bool) & ~held
     paths = []
     for side in SIDES:
         goal = calm(table[f"unlimited_{side}"].to_numpy(float), config)
@@ -354,27 +366,14 @@ def _publishable(
         table[f"goal_{side}"] = np.fmax(goal, floor)
         published = limit(goal, floor, limits=limits, whole=whole, complete=may_fall)
         table[f"margin_{side}"] = published
+        table[f"held_{side}"] = hold_adds(published, table[f"goal_{side}"].to_numpy(float), held, limits)
         ahead = np.fmax(expected_path(goal, steps=steps), floor[:, None])
         paths.append(limit_ahead(published, ahead, limits=limits, whole=whole))
     path = paths[0] if terms.role == "collateral" else np.maximum(*paths)
+    if terms.role == "collateral" and config.haircut.limits is not None:
+        need, level = table["goal_long"].to_numpy(float), terms.level or config.margin.level
+        table["margin_long"], path = planned_haircuts(table, need, config=config, level=level)
     return Decisions(market, terms, table, path)
-
-
-def calm(target: Array, config: Config) -> Array:
-    """Apply the configured anti-procyclical tools to one side's margins: never below ``target``."""
-    tools = config.margin.tools
-    goal = long_run_pull(
-        target, weight=tools.long_run_weight, share=tools.long_run_share, window=tools.long_run_window
-    )
-    goal = stressed_weight(goal, weight=tools.stressed_weight, window=tools.stressed_window)
-    return exhaustible_buffer(goal, buffer=tools.buffer, window=tools.buffer_window)
-
-
-def _held(regime: pd.Series, config: Config) -> NDArray[np.bool_]:
-    """Flag the decisions at which the regime keeps a margin from falling."""
-    least = {"off": len(Regime), "elevated": Regime.ELEVATED, "stress": Regime.STRESS}
-    held: NDArray[np.bool_] = regime.to_numpy(np.int64) >= least[config.margin.tools.hold]
-    return held
 
 
 def parameters_at(

@@ -11,14 +11,11 @@ MISSING: Final = "-"
 PHRASES: Final = {
     "volatility": ("higher forecast volatility", "lower forecast volatility"),
     "tail": ("a fatter tail of losses", "a thinner tail of losses"),
-    "anti_procyclical": (
-        "the floor and the speed limits hold it up",
-        "the speed limits hold the increase back",
-    ),
+    "anti_procyclical": ("long-run level and floor ask for more", "long-run level and floor ask for less"),
     "regime": ("a more stressed regime", "a calmer regime"),
     "liquidity": ("thinner liquidity", "deeper liquidity"),
     "concentration": ("more crowded positions", "less crowded positions"),
-    "constraint": ("rules of the target protocol", "rules of the target protocol"),
+    "constraint": ("limits on moves hold it up", "limits on moves hold the increase back"),
     "first_level": ("forecast volatility times the tail quantile gives",) * 2,
     "held": ("held at the last good value",) * 2,
 }
@@ -103,9 +100,9 @@ def explain(value_ppm: int, previous_ppm: int | None, attribution: Mapping[str, 
 
     Examples
     --------
-    >>> terms = {"volatility": 5_000, "tail": 0, "anti_procyclical": -3_000}
+    >>> terms = {"volatility": 5_000, "tail": 0, "constraint": -3_000}
     >>> print(explain(71_000, 69_000, terms, what="Margin"))
-    Margin rises from 6.90 % to 7.10 %: higher forecast volatility +0.50 points; the speed limits hold the
+    Margin rises from 6.90 % to 7.10 %: higher forecast volatility +0.50 points; limits on moves hold the
     increase back -0.30 points.
     >>> print(explain(71_000, 71_000, {"held": 0}, what="Margin"))
     Margin stays at 7.10 %.

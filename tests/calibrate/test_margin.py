@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrator.calibrate.attribution import attribute
 from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
 from calibrator.calibrate.margin import (
     HIGHEST,
@@ -142,33 +141,3 @@ def test_a_pair_whose_price_never_moved_is_still_a_schedule() -> None:
     still = haircut_schedule(0.0, 0.0, terms=LoanTerms(penalty=0.0, slippage=0.0, interest=0.0))
     assert still.liquidation_threshold_ppm == PPM - 1
     assert still.loan_to_value_ppm == PPM - 2
-
-
-pairs = st.tuples(st.floats(1e-4, 1.0), st.floats(0.1, 20.0))
-ppms = st.integers(1, PPM)
-
-
-@settings(max_examples=200, deadline=None)
-@given(pairs, pairs, ppms, ppms)
-def test_the_terms_of_a_change_add_up_exactly(
-    before: tuple[float, float], after: tuple[float, float], old: int, new: int
-) -> None:
-    terms = attribute(before, after, published=(old, new))
-    assert list(terms) == ["volatility", "tail", "anti_procyclical"]
-    assert all(isinstance(v, int) for v in terms.values())
-    assert sum(terms.values()) == new - old
-    model = (after[0] * after[1] - before[0] * before[1]) * PPM
-    assert terms["volatility"] + terms["tail"] == pytest.approx(model, rel=1e-6, abs=1.1)
-    assert terms["volatility"] * (after[0] - before[0]) >= 0
-    assert terms["tail"] * (after[1] - before[1]) >= 0
-
-
-def test_what_did_not_change_explains_nothing() -> None:
-    assert attribute((0.04, 2.5), (0.04, 2.5), published=(100, 100)) == dict.fromkeys(
-        ("volatility", "tail", "anti_procyclical"), 0
-    )
-    assert attribute((0.04, 2.0), (0.04, 2.5), published=(80_000, 100_000)) == {
-        "volatility": 0,
-        "tail": 20_000,
-        "anti_procyclical": 0,
-    }

@@ -52,11 +52,12 @@ def sessions() -> World:
         "regime": {"window": 200, "min_window": 100},
         "margin": MARGIN | {"close_out": 5},
         "haircut": {
+            "limits": {"step": 0.01, "every": 3, "steps": 4, "history": 200},
             "pairs": [
                 {"collateral": "A", "debt": "B", "location": "x"},
                 {"collateral": "A", "debt": "USD", "location": "y", "bridge_delay": 3},
                 {"collateral": "A", "debt": "USD", "location": "z", "bridge_delay": 3},
-            ]
+            ],
         },
         "markets": {"C": {"role": "collateral"}},
     }

@@ -1,0 +1,118 @@
+"""Haircuts under a target's own step limit: a plan that is solved again at every decision that may move."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrator.calibrate.plan_program import Prices, relative_rules, solve_plan, step_rules
+from calibrator.calibrate.scenarios import excess_of, expected_needs
+from calibrator.config import Config
+from calibrator.domain import NOISE, PPM, ChangeLimits, StepLimits
+
+Array = NDArray[np.float64]
+CERTAIN = 1e-6
+"""Spread of a need that is known: the present one."""
+
+
+def planned_haircuts(
+    table: pd.DataFrame, need: Array, *, config: Config, level: float
+) -> tuple[Array, Array]:
+    """Publish one collateral's haircuts within a step limit, and say what is planned at every decision.
+
+    The first haircut is the need itself; afterwards every ``settings.every`` decisions the linear program
+    of :mod:`calibrator.calibrate.plan_program` is solved from the haircut in force over scenarios of the
+    need, its first move is published, and the others are the plan. While the input is incomplete a haircut
+    holds or rises.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One market's decisions: ``unlimited_long``, ``loss_long``, ``loss_known_at`` and ``complete``, index
+        ``origin``.
+    need : numpy.ndarray, shape (decisions,)
+        What would be asked without a limit (fraction).
+    config : Config
+        ``haircut.limits`` (step limit of the target, moves ahead, prices), ``margin.limits`` (largest
+        relative move) and ``margin.plan_steps``.
+    level : float
+        Of the loss quantile.
+
+    Raises
+    ------
+    ValueError
+        The configuration has no ``haircut.limits``.
+
+    Returns
+    -------
+    published : numpy.ndarray, shape (decisions,)
+        Whole ppm, rounded up.
+    path : numpy.ndarray, shape (decisions, steps)
+        Planned haircuts of the next decisions.
+    """
+    settings, steps = config.haircut.limits, config.margin.plan_steps
+    if settings is None:
+        raise ValueError("haircut.limits must be set")
+    limits, count = settings.to_domain(), len(need)
+    both = limits, config.margin.limits.to_domain()
+    mean, spread = expected_needs(
+        need, ahead=tuple(limits.every * k for k in range(settings.steps)), window=settings.history
+    )
+    mean[:, 0], spread[:, 0] = np.log(need), CERTAIN
+    prices = Prices(
+        1.0 / (1.0 - level), settings.liquidation_cost + settings.change_cost, settings.change_cost
+    )
+    ratios = table["loss_long"].to_numpy(float) / table["unlimited_long"].to_numpy(float)
+    known_at = pd.DatetimeIndex(table["loss_known_at"]).to_numpy()
+    origins, complete = pd.DatetimeIndex(table.index).to_numpy(), table["complete"].to_numpy(bool)
+    published, path = np.empty(count), np.empty((count, steps))
+    moves = np.full(settings.steps, up(need[0]))
+    for t in range(count):
+        place = t % limits.every
+        if t == 0:
+            published[t] = up(need[0])
+        elif place:
+            published[t] = published[t - 1]
+        else:
+            past = ratios[:t][known_at[:t] <= origins[t]][-settings.history :]
+            moves = _moves(published[t - 1], (mean[t], spread[t]), past, both, prices)
+            moves = moves if complete[t] else np.fmax(moves, published[t - 1])
+            published[t] = moves[0]
+        due = np.minimum((place + np.arange(1, steps + 1)) // limits.every, len(moves) - 1)
+        path[t] = moves[due] if t >= limits.every else published[t]
+    return published, path
+
+
+def _moves(
+    start: float,
+    need: tuple[Array, Array],
+    ratios: Array,
+    limits: tuple[StepLimits, ChangeLimits],
+    prices: Prices,
+) -> Array:
+    """Solve one plan, in whole ppm inside the limits."""
+    count, (absolute, relative) = len(need[0]), limits
+    if not np.isfinite(ratios).any():
+        return np.full(count, start)
+    rules = [
+        *step_rules(start, count, step=absolute.step),
+        *relative_rules(start, count, rise=relative.max_increase, fall=relative.max_decrease),
+    ]
+    solved = solve_plan(excess_of(*need, ratios), start, rules, prices=prices)
+    out, last = np.empty(count), start
+    for k, value in enumerate(solved):
+        # rounding up must not pass the limit, counted from the value in force
+        most = min(last + absolute.step, last * (1 + relative.max_increase))
+        highest = np.floor(most * PPM + NOISE) / PPM
+        out[k] = last = min(up(float(value)), highest)
+    return out
+
+
+def up(fraction: float) -> float:
+    """Round a fraction up to whole ppm.
+
+    Examples
+    --------
+    >>> up(0.1234567)
+    0.123457
+    """
+    return float(np.ceil(fraction * PPM - NOISE) / PPM)
