@@ -29,6 +29,8 @@ from pipelines.wide import whole_decisions, wide
 Array = NDArray[np.float64]
 TAIL_REFIT = 7
 """Decisions between tail estimations."""
+OUTCOMES = ("loss_long", "loss_known_at")
+"""What followed a decision: the plan learns from those that are known, no decision keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Decisions:
         (and no bar missing until the next decision: known one decision later), per side
         ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``, ``goal_`` (after the anti-procyclical tools and
         the floor), ``held_`` (added by a regime hold), ``margin_``; ``level`` (in force after the
-        conformal step), ``loss_long``, ``loss_known_at`` and ``borrow`` (borrow margin,
+        conformal step) and ``borrow`` (borrow margin,
         collateral only).
     path : numpy.ndarray, shape (decisions, steps)
         Planned margins of the next decisions (larger side).
@@ -373,7 +375,7 @@ def _publishable(
     if terms.role == "collateral" and config.haircut.limits is not None:
         need, level = table["goal_long"].to_numpy(float), terms.level or config.margin.level
         table["margin_long"], path = planned_haircuts(table, need, config=config, level=level)
-    return Decisions(market, terms, table, path)
+    return Decisions(market, terms, table.drop(columns=[*OUTCOMES]), path)
 
 
 def parameters_at(

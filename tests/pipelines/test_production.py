@@ -312,3 +312,21 @@ def test_a_short_history_ends_in_no_decisions_rather_than_in_a_crash(bars: int) 
     decided: list[Decisions] = list(made.decisions.values())
     assert all((d.margin > 0).all() for d in decided)
     assert made.forecasts.experts["ewma"].notna().any()
+
+
+def test_a_haircut_under_a_step_limit_moves_as_planned_and_no_further(produced: Production) -> None:
+    settings = produced.config.haircut.limits
+    planned = [d for d in produced.decisions.values() if d.terms.role == "collateral" and settings]
+    assert len(planned) == (settings is not None)
+    for d in planned:
+        assert_planned(d, settings.step, settings.every)  # type: ignore[union-attr]
+
+
+def assert_planned(d: Decisions, step: float, every: int) -> None:
+    moves = np.diff(d.margin)
+    assert np.abs(moves).max() <= step + 1e-12
+    moved = np.flatnonzero(np.abs(moves) > 0) + 1
+    assert len(moved) > 20
+    assert (moved % every == 0).all()
+    at = np.arange(every, len(d.margin) - every, every)
+    np.testing.assert_allclose(d.path[at, 0], d.margin[at], atol=2e-6)
