@@ -18,6 +18,7 @@ ABLATION = typer.Option("--ablation", help="Also run the learners without each g
 LIQUIDATIONS = typer.Option("--liquidations", help="Files of historical liquidations.", show_default=False)
 IMPLIED = typer.Option("--implied", help="Implied-volatility index to compare with.", show_default=False)
 BARS = typer.Option("--config", help="Adds the two longest markets of its bars to the GARCH windows.")
+PLAN = typer.Option("--plan", help="Markets to put under a step limit, comma-separated.", show_default=False)
 SCALE = typer.Option("--scale", min=0.001, max=1.0, help="Share of the full sample.")
 
 
@@ -87,6 +88,38 @@ def regimes(  # noqa: PLR0913, PLR0917 - one parameter per option
         options = Options(_steps(horizons) or USUAL, liquidations=tuple(liquidations or ()), implied=implied)
         with bars(console) as progress:
             parts = run(settings, as_of=at, progress=progress, options=options)
+        docs = DOCS if write_docs else None
+        files = write(parts, home=home, title=config.stem, made_on=now.date(), docs=docs)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
+@app.command()
+def margin(  # noqa: PLR0913, PLR0917 - one parameter per option
+    config: Annotated[Path, CONFIG],
+    home: Annotated[Path, HOME] = Path("home"),
+    as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    plan: Annotated[str | None, PLAN] = None,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Score the published margin, simpler policies and every anti-procyclical tool on the same rows.
+
+    Example: `python -m pipelines benchmark margin --config pipelines/config/demo.yaml --plan WTI`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
+        from pipelines.benchmarks.margin import run, write  # noqa: PLC0415
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        settings = load_config(config, overrides or ())
+        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
+        with bars(console) as progress:
+            parts = run(settings, as_of=at, progress=progress, planned=tuple(plan.split(",")) if plan else ())
         docs = DOCS if write_docs else None
         files = write(parts, home=home, title=config.stem, made_on=now.date(), docs=docs)
         console.print(files["table"].read_text(), markup=False, highlight=False)

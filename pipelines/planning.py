@@ -15,7 +15,7 @@ CERTAIN = 1e-6
 
 
 def planned_haircuts(
-    table: pd.DataFrame, need: Array, *, config: Config, level: float
+    table: pd.DataFrame, need: Array, *, config: Config, level: float, first: int = 0, phase: int = 0
 ) -> tuple[Array, Array]:
     """Publish one collateral's haircuts within a step limit, and say what is planned at every decision.
 
@@ -36,6 +36,9 @@ def planned_haircuts(
         relative move) and ``margin.plan_steps``.
     level : float
         Of the loss quantile.
+    first, phase : int
+        Row of the first haircut, and decisions after it to the first move (0: as many as between moves);
+        earlier rows are only learned from.
 
     Raises
     ------
@@ -64,12 +67,12 @@ def planned_haircuts(
     ratios = table["loss_long"].to_numpy(float) / table["unlimited_long"].to_numpy(float)
     known_at = pd.DatetimeIndex(table["loss_known_at"]).to_numpy()
     origins, complete = pd.DatetimeIndex(table.index).to_numpy(), table["complete"].to_numpy(bool)
-    published, path = np.empty(count), np.empty((count, steps))
-    moves = np.full(settings.steps, up(need[0]))
-    for t in range(count):
-        place = t % limits.every
-        if t == 0:
-            published[t] = up(need[0])
+    published, path = np.full(count, np.nan), np.full((count, steps), np.nan)
+    moves = np.full(settings.steps, up(need[first]))
+    for t in range(first, count):
+        place = (t - first - phase) % limits.every
+        if t == first:
+            published[t] = up(need[first])
         elif place:
             published[t] = published[t - 1]
         else:
@@ -78,7 +81,7 @@ def planned_haircuts(
             moves = moves if complete[t] else np.fmax(moves, published[t - 1])
             published[t] = moves[0]
         due = np.minimum((place + np.arange(1, steps + 1)) // limits.every, len(moves) - 1)
-        path[t] = moves[due] if t >= limits.every else published[t]
+        path[t] = moves[due] if t >= first + limits.every else published[t]
     return published, path
 
 
