@@ -55,13 +55,35 @@ def jumps_of(bars: pd.DataFrame, market: str, times: pd.DatetimeIndex, config: C
     return jump_add_on(own, list(times), level=level, window=max(window, 100))
 
 
-def asked(loss: Array, jump: Array, book: Liquidity, terms: MarketConfig, config: Config) -> Array:
-    """Return a tail loss with everything that a position loses beyond it.
+def before_crowd(loss: Array, jump: Array, book: Liquidity, terms: MarketConfig, config: Config) -> Array:
+    """Return a tail loss with everything that a position of any size loses beyond it.
 
     Added in this order: the jump between bars and the constant add-on, the move while the oracle's price is
-    old, the wait for an oracle that may not move faster, what the bars do not show, the crowd's size.
+    old, the wait for an oracle that may not move faster, what the bars do not show.
     """
     lag = oracle_lag(loss, close_out=book.close_out, delay=config.margin.stress.oracle_delay)
     gap = loss + config.margin.gap_add_on + jump + lag
-    seen = delayed_haircut(gap, cap=terms.oracle_cap, bars=book.close_out) + (terms.add_on or 0.0)
-    return book.widen(seen, 0.0)
+    return delayed_haircut(gap, cap=terms.oracle_cap, bars=book.close_out) + (terms.add_on or 0.0)
+
+
+def side_columns(
+    side: str,
+    estimates: tuple[Array, ...],
+    volatility: Array,
+    jump: Array,
+    terms: tuple[Liquidity, MarketConfig, Config],
+) -> dict[str, Array]:
+    """Return one side's tail, expected shortfall, unlimited margin, its part for the crowd, and floor."""
+    tail, shortfall, floor = estimates
+    book, market, config = terms
+    loss = before_crowd(tail * volatility, jump, book, market, config)
+    beyond = before_crowd(shortfall * volatility, jump, book, market, config)
+    unlimited = book.widen(loss, 0.0)
+    columns = {
+        "tail": tail,
+        "shortfall": book.widen(beyond, 0.0),
+        "unlimited": unlimited,
+        "crowd": unlimited - loss,
+        "floor": floor,
+    }
+    return {f"{name}_{side}": values for name, values in columns.items()}

@@ -278,7 +278,8 @@ def drivers(d: Decisions, side: str, place: int) -> Drivers:
         volatility,
         tail,
         goal=float(row[f"goal_{side}"]),
-        liquidity=float(row[f"unlimited_{side}"]) - volatility * tail,
+        liquidity=float(row[f"unlimited_{side}"] - row[f"crowd_{side}"]) - volatility * tail,
+        concentration=float(row[f"crowd_{side}"]),
         held=float(row[f"held_{side}"]),
     )
 

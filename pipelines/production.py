@@ -17,7 +17,7 @@ from calibrator.config_collateral import HaircutPair
 from calibrator.domain import SIDES
 from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
-from pipelines.add_ons import asked, book_of, jumps_of
+from pipelines.add_ons import book_of, jumps_of, side_columns
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
 from pipelines.pairs import Member, by_terms, members, under_keys, with_pairs
 from pipelines.planning import planned_haircuts
@@ -47,10 +47,10 @@ class Decisions:
         Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
         ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
         (and no bar missing until the next decision: known one decision later), per side
-        ``tail_``, ``shortfall_``, ``unlimited_``, ``floor_``, ``goal_`` (after the anti-procyclical tools and
-        the floor), ``held_`` (added by a regime hold), ``margin_``; ``level`` (in force after the
-        conformal step) and ``borrow`` (borrow margin,
-        collateral only).
+        ``tail_``, ``shortfall_``, ``unlimited_``, ``crowd_`` (its part for the crowd's size), ``floor_``,
+        ``goal_`` (after the anti-procyclical tools and the floor), ``held_`` (added by a regime hold),
+        ``margin_``; ``level`` (in force after the conformal step) and ``borrow`` (borrow margin, collateral
+        only).
     path : numpy.ndarray, shape (decisions, steps)
         Planned margins of the next decisions (larger side).
     series : str
@@ -294,9 +294,8 @@ def _calibrate(
     quantiles, shortfalls = rolling_tails(standard, found.known, level=levels, **settings)
     quantile, in_force = tighten(standard, found.known, quantiles, levels=levels, gain=conformal.gain)
     shortfall = np.maximum(shortfalls[..., 0], quantile * (shortfalls / quantiles)[..., 0])
-    borrow = None
-    if terms.role == "collateral":
-        borrow = rolling_tails(standard, found.known, level=config.haircut.borrow_level, **settings)[0]
+    low = config.haircut.borrow_level if terms.role == "collateral" else None
+    borrow = None if low is None else rolling_tails(standard, found.known, level=low, **settings)[0]
     turnover = wide(forecasts, forecasts.features["turnover"], found)
     probability = wide(forecasts, forecasts.probability, found)
     whole, complete = whole_decisions(forecasts, found, clock)
@@ -313,12 +312,12 @@ def _calibrate(
         jumps = jumps_of(bars, market, found.times, config)
         if book.crowded is not None:
             table["complete"] &= ~book.lost
+        estimates = (quantile[:, i], shortfall[:, i], floors[:, i])
         for s, side in enumerate(SIDES):
-            table[f"tail_{side}"] = quantile[:, i, s]
-            for name, tail in (("shortfall", shortfall), ("unlimited", quantile)):
-                loss = tail[:, i, s] * volatility[:, i]
-                table[f"{name}_{side}"] = asked(loss, jumps[side], book, terms, config)
-            table[f"floor_{side}"] = floors[:, i, s]
+            own = tuple(x[:, s] for x in estimates)
+            table = table.assign(
+                **side_columns(side, own, volatility[:, i], jumps[side], (book, terms, config))
+            )
         table["loss_long"] = found.values[:, i, 0].max(axis=1)
         table["loss_known_at"] = _matured(found, i)
         if borrow is not None:

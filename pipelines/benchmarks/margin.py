@@ -128,7 +128,7 @@ def _part(production: Production, markets: list[str], planned: tuple[str, ...], 
         matured, variance, level=level, forecasts={"har": forecasts}, tail_window=730 if starts == 1 else 365
     )
     table = table.merge(_ours(production, markets, sides), on=ROW).dropna().reset_index(drop=True)
-    losses = in_window(matured.drop(columns="known_at"), config)
+    losses = in_window(matured.drop(columns="known_at"), config).dropna(subset="loss").reset_index(drop=True)
     table = in_both(table, losses)
     if table.empty:
         raise DataError("benchmark: no decision in the backtest window has every policy's margin")
