@@ -221,19 +221,30 @@ def _plain(table: pd.DataFrame) -> dict[str, object]:
 
 def _replay(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame | None, Population | None]:
     """Replay the simulated accounts under our schedule and under one that is reset once a year."""
+    given = replayed(production, bars)
+    if given is None:
+        return None, None
+    prices, ours, latency = given
+    yearly = _static_schedule(production, list(ours["market"].unique()))
+    first = yearly.groupby("market")["effective_from"].min()
+    prices = prices[prices["time"] >= prices["market"].map(first)].reset_index(drop=True)
+    schedules = {"calibrated": ours, "static": yearly}
+    population = simulate_accounts(prices, schedules, production.config.backtest.accounts)
+    return compare(prices, population.accounts, schedules, latency=latency), population
+
+
+def replayed(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int] | None:
+    """Return bars, schedule and latency of the replay inside the window; None without a margined market."""
     config = production.config
     perpetual = [m for m, d in production.decisions.items() if d.terms.role == "perpetual"]
     if not perpetual:
-        return None, None
+        return None
     ours = in_window(production.schedule(), config, column="effective_from")
-    yearly = _static_schedule(production, perpetual)
     prices = in_window(bars[bars["market"].isin(perpetual)], config, column="time")
-    first = pd.concat([ours, yearly]).groupby("market")["effective_from"].min()
+    first = ours.groupby("market")["effective_from"].min()
     prices = prices[prices["time"] >= prices["market"].map(first)].reset_index(drop=True)
-    schedules = {"calibrated": ours, "static": yearly}
-    population = simulate_accounts(prices, schedules, config.backtest.accounts)
     latency = max(close_out(config, production.decisions[m].terms) for m in perpetual)
-    return compare(prices, population.accounts, schedules, latency=latency), population
+    return prices, ours, latency
 
 
 def _static_schedule(production: Production, markets: list[str]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from calibrator.publish.keys import create_keys
 from calibrator.publish.repository import latest, publish
 from calibrator.publish.storage import lock
 from pipelines.backtesting import Backtest, backtest, in_window
+from pipelines.capital import capital
 from pipelines.document import Identity, build_document
 from pipelines.forecasting import Progress
 from pipelines.models import model_digests, model_texts
@@ -87,6 +88,8 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         at = as_of or bars["time"].max().to_pydatetime()
         production = produce(bars, implied, config=config, progress=progress)
         challenged = backtest(production, bars, progress=progress)
+        funds = capital(production, challenged, bars)
+        challenged.summary["capital"] = funds.summary()
         texts = model_texts(production.forecasts)
         identity = Identity(
             config=config_digest(config),
@@ -98,12 +101,16 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         _check(production, home, document)
         folder = run_folder(home, at)
         progress("report", 0, 2)
-        review = Review(production, document, challenged, findings, bars, version=version("calibrator"))
+        review = Review(production, document, challenged, findings, bars, version("calibrator"), funds)
         drawings = draw(review)
         page = build_report(review, drawings=drawings)
         tracked.log_figures(png_files(drawings))
         progress("report", 1, 2)
         files = _save(folder, production, challenged, document, page)
+        files |= {
+            name: save_frame(folder / f"{name}.parquet", frame)
+            for name, frame in (("exposures", funds.exposures), ("per_unit", in_window(funds.units, config)))
+        }
         for model, text in texts.items():
             files[f"model {model}"] = save(_made(home / "models" / folder.name) / model, text)
         published = _publish(home, config, document, clock)

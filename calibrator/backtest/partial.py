@@ -3,6 +3,7 @@
 With no rungs it is that replay, account for account, which a test holds it to.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from calibrator.backtest.events import Positions
-from calibrator.backtest.terms import Floats, Integers, Prices, Terms
+from calibrator.backtest.replay import _covered, _positions, _solvent
+from calibrator.backtest.terms import Floats, Integers, Prices, Terms, prices_by_market, terms_by_market
 from calibrator.domain import PPM
+from calibrator.frames import ACCOUNTS, conform
 
 PNL, PENALTY, SHORTFALL, PAYOUT, VALUE, PARTS, BREACHED, SETTLED = range(8)
 COLUMNS: Final = (
@@ -85,6 +88,78 @@ def replay_ladder(
     _replay(market, levels, held, money, (latency, penalty), out)
     frame = pd.DataFrame(out, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(COLUMNS[PARTS:], "int64"))
+
+
+Rule = Callable[[Integers, Integers], tuple[Integers, Integers]]
+"""Maintenance and initial margins (ppm, shape ``(n,)``) to thresholds and fractions, shape ``(rungs, n)``."""
+
+
+def compare_ladder(
+    bars: pd.DataFrame,
+    accounts: pd.DataFrame,
+    schedule: pd.DataFrame,
+    rule: Rule,
+    *,
+    latency: int,
+    penalty: float,
+) -> pd.DataFrame:
+    """Replay the same accounts under the same margins, all at once and by a ladder.
+
+    Parameters
+    ----------
+    bars, accounts, schedule : pandas.DataFrame
+        As in :func:`calibrator.backtest.replay.replay`.
+    rule : callable
+        Makes the ladder of each bar from the margins then in force.
+    latency : int
+    penalty : float
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows ``all_at_once`` and ``ladder``: counts of ``accounts``, ``liquidations`` (of the whole rest),
+        ``partial_closings``, ``accounts_with_shortfall``, and sums of ``shortfall``, ``penalty``,
+        ``liquidated_notional`` and ``payout`` (quote units).
+    """
+    checked = conform(accounts, ACCOUNTS, source="replay")
+    prices = prices_by_market(bars)
+    terms = terms_by_market(schedule, prices)
+    parts: dict[str, list[pd.DataFrame]] = {"all_at_once": [], "ladder": []}
+    for name, group in checked.groupby("market", sort=True):
+        market = str(name)
+        covered, _ = _covered(group, prices[market], terms[market])
+        solvent, _ = _solvent(covered, prices[market])
+        positions = _positions(solvent, prices[market], terms[market])
+        ladders = {"all_at_once": _no_rungs(terms[market]), "ladder": _rungs(terms[market], rule)}
+        for how, rungs in ladders.items():
+            made = replay_ladder(
+                prices[market], terms[market], positions, rungs, latency=latency, penalty=penalty
+            )
+            parts[how].append(made)
+    return pd.DataFrame({how: _totals(pd.concat(made)) for how, made in parts.items()}).T
+
+
+def _no_rungs(terms: Terms) -> Rungs:
+    empty = np.zeros((len(terms.notional_floor), 0, terms.maintenance.shape[1]), "int64")
+    return Rungs(empty, empty)
+
+
+def _rungs(terms: Terms, rule: Rule) -> Rungs:
+    made = [rule(m, i) for m, i in zip(terms.maintenance, terms.initial, strict=True)]
+    return Rungs(np.stack([m[0] for m in made]), np.stack([m[1] for m in made]))
+
+
+def _totals(made: pd.DataFrame) -> dict[str, float]:
+    return {
+        "accounts": float(len(made)),
+        "liquidations": float((made["breached"] >= 0).sum()),
+        "partial_closings": float(made["partial_closings"].sum()),
+        "accounts_with_shortfall": float((made["shortfall"] > 0).sum()),
+        **{
+            name: float(made[name].sum())
+            for name in ("shortfall", "penalty", "liquidated_notional", "payout")
+        },
+    }
 
 
 @numba.njit(cache=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pipelines.report import tables
+from pipelines.report import fund_tables, tables
 from pipelines.report.canvas import Drawing, slug
 from pipelines.report.figures import draw
 from pipelines.report.review import Review
@@ -40,6 +40,7 @@ def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None)
         detailed=[(m, slug(m)) for m in review.detailed()],
         names=list(figures),
         tables=tables,
+        funds=fund_tables,
         verdict=review.section("verdict"),
         pooled=_pooled(review),
         rejections=review.section("coverage").get("rejections", {}),

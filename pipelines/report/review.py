@@ -8,6 +8,7 @@ import pandas as pd
 from calibrator.data.events import StressEvent, events_between
 from calibrator.publish.document import MarketParameters, ParameterDocument
 from pipelines.backtesting import Backtest
+from pipelines.capital import Capital
 from pipelines.production import Decisions, Production
 
 ALL_IN_DETAIL: Final = 8
@@ -34,6 +35,8 @@ class Review:
         ``frames.BARS``; only described (counts, dates, last price).
     version : str
         Of the software.
+    capital : Capital or None
+        Exposure caps, risk per unit, ladder and fund; None leaves their sections out.
     """
 
     production: Production
@@ -42,6 +45,7 @@ class Review:
     findings: pd.DataFrame
     bars: pd.DataFrame
     version: str = ""
+    capital: Capital | None = None
 
     @property
     def markets(self) -> list[str]:

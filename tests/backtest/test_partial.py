@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrator.backtest.events import Positions, loop_events
+from calibrator.backtest.course import loop_events
+from calibrator.backtest.events import Positions
 from calibrator.backtest.partial import Rungs, replay_ladder
 from calibrator.backtest.terms import Prices, Terms
 
