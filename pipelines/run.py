@@ -132,7 +132,8 @@ def _track(tracked: Run, document: ParameterDocument, challenged: Backtest, file
     rows = challenged.coverage.itertuples()
     tracked.log_metrics({f"coverage/{r.market}/{r.side}": float(r.coverage) for r in rows})
     for market in document.markets:
-        tracked.log_metrics({f"margin_ppm/{market.symbol}": float(market.value_ppm)}, step=document.sequence)
+        name = "/".join(part for part in ("margin_ppm", market.symbol, *market.key[2:]) if part)
+        tracked.log_metrics({name: float(market.value_ppm)}, step=document.sequence)
     contents = {path.name: path.read_bytes() for what, path in files.items() if not what.startswith("model ")}
     tracked.log_artifacts({n: c for n, c in contents.items() if not n.endswith(".parquet")})
     models = {what.removeprefix("model "): path for what, path in files.items() if what.startswith("model ")}
