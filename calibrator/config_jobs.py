@@ -10,8 +10,8 @@ from calibrator.config_base import Section
 class ComputeConfig(Section):
     """Where a run is computed; the results do not depend on it."""
 
-    executor: Literal["serial", "joblib", "dask"] = "serial"
-    workers: int = Field(2, ge=1, le=256, description="processes of joblib")
+    executor: Literal["serial", "threads", "joblib", "dask"] = "threads"
+    workers: int = Field(2, ge=1, le=256, description="threads, or processes of joblib")
     scheduler: str | None = Field(None, description="address of a running Dask scheduler, tcp://host:port")
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ PARAMETERS: Final = {
     "bagging_freq": 1,
     "lambda_l2": 5.0,
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "verbose": -1,
 }
 """Chosen on origins before 2021; see docs/adr/0003-learned-forecasters.md."""

@@ -22,7 +22,7 @@ PARAMETERS: Final = {
     "bagging_freq": 1,
     "lambda_l2": 10.0,
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "verbose": -1,
     "seed": 1,
 }

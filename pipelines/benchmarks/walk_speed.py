@@ -42,8 +42,9 @@ SAID_LEARNERS: Final = (
     "Binning: a Dataset binned anew at "
     "each refit (what the forecaster does: once for all its seeds); with the bin edges of the first refit "
     "(causal); as a subset of one Dataset over all rows, whose bin edges come from later data. "
-    "`share` is the time relative to the whole refit: reusing bins would save at most what binning anew "
-    "costs and change the trees, and the subset looks ahead, so neither is used."
+    "`share` is the time relative to the whole refit: reusing bins would save part of what binning anew "
+    "costs and make worse trees, and the subset looks ahead, so neither is used "
+    "(docs/adr/0008-refits-run-side-by-side.md)."
 )
 
 
