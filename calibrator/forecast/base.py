@@ -97,6 +97,11 @@ class Block:
         Rows up to here, with what is known at it, are learned from.
     end : numpy.datetime64 or None
         Rows from ``cut`` to before ``end`` are forecast; None: all later ones.
+
+    Examples
+    --------
+    >>> Block(np.datetime64("2024-01-02"), None).end is None
+    True
     """
 
     cut: np.datetime64
@@ -122,7 +127,18 @@ def blocks(time: pd.Series, *, refit: int, start: int) -> list[Block]:
 def fit_block(
     make: Callable[[], VarianceForecaster], features: pd.DataFrame, targets: pd.DataFrame, block: Block
 ) -> VarianceForecaster:
-    """Fit a forecaster on what is known at a block's cut; arguments as in :func:`walk_forward`."""
+    """Fit a forecaster on what is known at a block's cut; arguments as in :func:`walk_forward`.
+
+    Examples
+    --------
+    >>> from calibrator.forecast.ewma import Ewma
+    >>> t = pd.date_range("2024-01-01", periods=3, tz="UTC").as_unit("us")
+    >>> x = pd.DataFrame({"market": "A", "time": t, "log_return": 0.0, "realized_variance": [1.0, 4, 4]})
+    >>> y = pd.DataFrame({"future_variance": 1.0, "known_at": t + pd.Timedelta("1D")})
+    >>> block = Block(np.datetime64("2024-01-02"), None)
+    >>> fit_block(lambda: Ewma(decay=0.5, scale=1), x, y, block).name
+    'ewma_50'
+    """
     past = _clock(features["time"]) <= block.cut
     known = _clock(targets["known_at"]) <= block.cut
     return make().fit(features[past], targets["future_variance"].where(known)[past])
@@ -131,7 +147,18 @@ def fit_block(
 def forecast_block(
     fitted: VarianceForecaster, features: pd.DataFrame, block: Block, *, rowwise: bool
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Return which rows a block serves, and their variances."""
+    """Return which rows a block serves, and their variances.
+
+    Examples
+    --------
+    >>> from calibrator.forecast.ewma import Ewma
+    >>> t = pd.date_range("2024-01-01", periods=3, tz="UTC").as_unit("us")
+    >>> x = pd.DataFrame({"market": "A", "time": t, "log_return": 0.0, "realized_variance": [1.0, 4, 4]})
+    >>> block = Block(np.datetime64("2024-01-02"), None)
+    >>> rows, variance = forecast_block(Ewma(decay=0.5, scale=1), x, block, rowwise=False)
+    >>> rows.tolist(), variance.round(3).tolist()
+    ([False, True, True], [3.0, 3.571])
+    """
     times = _clock(features["time"])
     until = np.ones(len(times), bool) if block.end is None else times < block.end
     rows = until & (times >= block.cut)

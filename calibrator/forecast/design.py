@@ -86,7 +86,13 @@ def _leader(frame: pd.DataFrame, rows: pd.DataFrame, peers: pd.Series, cadence: 
 
 
 def regressors(rows: pd.DataFrame) -> list[str]:
-    """Return the names of the regressor columns of a design."""
+    """Return the names of the regressor columns of a design.
+
+    Examples
+    --------
+    >>> regressors(pd.DataFrame(columns=["market", "time", "phase", "core", "level", "age"]))
+    ['level', 'age']
+    """
     return [c for c in rows.columns if c not in KEYS]
 
 

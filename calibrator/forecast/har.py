@@ -142,6 +142,12 @@ def rolling_regression(regressors: Array, future: Array, *, lag: int, window: in
     -------
     numpy.ndarray
         ``fit + residual variance / 2`` per row, NaN where there is not enough history.
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(6), np.arange(6.0)])
+    >>> rolling_regression(x, 2.0 * x[:, 1] + 1.0, lag=1, window=4, least=3).round(3).tolist()
+    [nan, nan, nan, 7.0, 9.0, 11.0]
     """
     rows, k = regressors.shape
     known = np.isfinite(regressors).all(axis=1) & np.isfinite(future)

@@ -39,6 +39,16 @@ class Boosted:
         Trees per ensemble; ensembles with different seeds whose logarithms are averaged.
     threads : int
         Threads of the booster; the trees are the same for any number.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> rows = pd.DataFrame({"market": "A", "core": np.log(1e-4), "signal": rng.normal(size=800)})
+    >>> rows = rows.assign(weekday=0.0, hour=0.0, age=0.0)
+    >>> variance = 1e-4 * np.exp(0.5 * rows["signal"]) * rng.chisquare(5, 800) / 5
+    >>> model = Boosted(steps=1, rounds=100, seeds=1).fit(rows, variance)
+    >>> (1e4 * model.forecast(rows.head(3).assign(signal=[-1.0, 0.0, 1.0]))).round(1).tolist()
+    [0.6, 1.0, 1.8]
     """
 
     def __init__(self, *, steps: int, rounds: int = 300, seeds: int = 2, threads: int = 1) -> None:

@@ -35,6 +35,16 @@ class Pooled:
     References
     ----------
     Duan, N. (1983). Smearing estimate: a nonparametric retransformation method. JASA 78.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> rows = pd.DataFrame({"market": "A", "core": np.log(1e-4), "signal": rng.normal(size=800)})
+    >>> rows = rows.assign(weekday=0.0, hour=0.0, age=0.0)
+    >>> variance = 1e-4 * np.exp(0.5 * rows["signal"]) * rng.chisquare(5, 800) / 5
+    >>> model = Pooled(steps=1, penalty=1.0).fit(rows, variance)
+    >>> (1e4 * model.forecast(rows.head(3).assign(signal=[-1.0, 0.0, 1.0]))).round(1).tolist()
+    [0.6, 1.0, 1.7]
     """
 
     def __init__(self, *, steps: int, penalty: float = 1000.0) -> None:

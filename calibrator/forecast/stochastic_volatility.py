@@ -84,7 +84,13 @@ def loglikelihood(log_variance: Array, *, mean: float, phi: float, shock: float,
 
 
 def log_observed(variance: pd.Series) -> Array:
-    """Log of realized variances, floored at 5 % of the trailing monthly mean; NaN where there is none."""
+    """Log of realized variances, floored at 5 % of the trailing monthly mean; NaN where there is none.
+
+    Examples
+    --------
+    >>> log_observed(pd.Series([1.0, 0.0, np.nan, 2.0])).round(2).tolist()
+    [0.0, -3.69, nan, 0.69]
+    """
     floor = NOISE_FLOOR * variance.rolling(MONTH, min_periods=1).mean()
     raised = np.maximum(variance.to_numpy(float), floor.to_numpy(float))
     return np.log(np.where(raised > 0, raised, np.nan))
