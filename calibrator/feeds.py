@@ -75,6 +75,14 @@ LIQUIDATIONS: Final = _schema(
 """Liquidated positions, or totals of a period (then zero is a value): ``liquidated_side`` is the side of the
 position, never of the order; ``multiplicity`` is how often the source repeated the row."""
 
+HISTORICAL_VOLATILITY: Final = _schema(
+    "HistoricalVolatility",
+    {"market": _TEXT, "time": _TIME, "known_at": _TIME, "volatility": _positive()},
+    ["market", "time"],
+    _KNOWN,
+)
+"""Realized volatility as a venue publishes it: annualised fraction."""
+
 DEPTH: Final = _schema(
     "Depth",
     {
@@ -167,7 +175,8 @@ RESERVES: Final = _schema(
 """A lending reserve's parameters from ``time`` on, until its next row."""
 
 FEEDS: Final = (
-    FUNDING, OPEN_INTEREST, LIQUIDATIONS, DEPTH, OPTION_QUOTES, VAULT_EVENTS, VENUE_TIERS, RESERVES,
+    FUNDING, OPEN_INTEREST, LIQUIDATIONS, HISTORICAL_VOLATILITY, DEPTH, OPTION_QUOTES, VAULT_EVENTS,
+    VENUE_TIERS, RESERVES,
 )  # fmt: skip
 """Every frame of this module."""
 
