@@ -18,6 +18,7 @@ from calibrator.config_base import Bars, Fraction, Section, Share, Utc
 from calibrator.config_buffer import BufferConfig, StressConfig
 from calibrator.config_collateral import Delay, HaircutConfig, HaircutPair
 from calibrator.config_data import FEED_KINDS, FeedFiles
+from calibrator.config_fetch import FetchConfig
 from calibrator.config_jobs import ComputeConfig, JobsConfig
 from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, ToolsConfig
 from calibrator.errors import ConfigError
@@ -252,6 +253,7 @@ class Config(Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     jobs: JobsConfig = Field(default_factory=JobsConfig)
     compute: ComputeConfig = Field(default_factory=ComputeConfig)
+    fetch: FetchConfig | None = Field(None, description="read by `fetch` only")
 
     def market(self, symbol: str) -> MarketConfig:
         """Return the settings of one market with the defaults filled in."""
@@ -308,6 +310,36 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         File missing, too large, not YAML (aliases and tags of other languages are not allowed), unknown key,
         or value out of bounds; names the key and the value.
     """
+    raw = _raw(path, overrides)
+    return parse_config(raw, folder=path.parent, source=str(path))
+
+
+def load_fetch(path: Path, overrides: Sequence[str] = ()) -> FetchConfig:
+    """Read the section ``fetch`` of one YAML file, which may be its only one.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load_config`, or there is no such section.
+
+    Examples
+    --------
+    >>> load_fetch(Path("no-such-file.yaml"))
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.ConfigError: config no-such-file.yaml: cannot be read: ...
+    """
+    raw = _raw(path, overrides)
+    if set(raw) == {"fetch"}:
+        raw = {**raw, "data": {"source": "embedded"}}
+    config = parse_config(raw, folder=path.parent, source=str(path)).fetch
+    if config is None:
+        raise ConfigError(f"config {path}: has no section 'fetch'")
+    files = [s.model_copy(update={"files": tuple(path.parent / f for f in s.files)}) for s in config.sources]
+    return config.model_copy(update={"folder": path.parent / config.folder, "sources": tuple(files)})
+
+
+def _raw(path: Path, overrides: Sequence[str]) -> dict[Any, Any]:
     try:
         if path.stat().st_size > MAX_YAML_BYTES:
             raise ConfigError(f"config {path}: larger than {MAX_YAML_BYTES} bytes")
@@ -318,7 +350,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config {path}: must be a mapping of sections, was {type(raw).__name__}")
     for override in overrides:
         _override(raw, override)
-    return parse_config(raw, folder=path.parent, source=str(path))
+    return raw
 
 
 def _parse(text: str, *, source: str) -> Any:

@@ -43,6 +43,16 @@ class StaleDataError(DataError):
     exit_code = 4
 
 
+class FetchError(DataError):
+    """A venue cannot be reached or refuses; what was fetched before is as it was."""
+
+    exit_code = 4
+
+
+class ChangedError(DataError):
+    """Bytes are not those of their checksum, or a venue changed a file that is in use."""
+
+
 class ForecastError(CalibratorError):
     """A forecaster cannot produce a forecast."""
 

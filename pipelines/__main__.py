@@ -61,6 +61,36 @@ def run(
         show(result, console)
 
 
+@app.command()
+def fetch(
+    config: Annotated[Path, CONFIG],
+    as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - a command-line flag
+) -> None:
+    """Bring data in from venues: only what is missing, checked, as immutable snapshots.
+
+    Example: `python -m pipelines fetch --config pipelines/config/fetch.yaml`
+
+    Writes `FOLDER/current/<source>.parquet`, snapshots named by their digest, and `FOLDER/quality.csv`. A
+    rerun asks only for what is not there yet; a republished file is an alert.
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from calibrator.config import load_fetch  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import utc  # noqa: PLC0415
+        from pipelines.fetch import run as job  # noqa: PLC0415
+        from pipelines.fetch_report import report  # noqa: PLC0415
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        settings = load_fetch(config, overrides or ())
+        until = min(parse_time(as_of), now) if as_of else now
+        with bars(console) as progress:
+            fetched = job(settings, now=utc(until), progress=progress)
+        report(fetched, settings.folder, console)
+
+
 def show(result: "Result", console: Console) -> None:
     """Print what was published, the backtest's verdict and where everything is."""
     from calibrator.publish.tables import show_document  # noqa: PLC0415 - keeps --help fast

@@ -64,7 +64,7 @@ def config_digest(config: Config) -> str:
     for kind in ("bars", *FEED_KINDS):
         for entry in spelled["data"][kind]:
             entry["path"] = Path(entry["path"]).name
-    for section in ("tracking", "jobs", "compute"):  # how it runs, not what comes out
+    for section in ("tracking", "fetch", "jobs", "compute"):  # how it runs, not what comes out
         spelled.pop(section)
     spelled["software"] = version("calibrator")
     text = json.dumps(spelled, sort_keys=True, separators=(",", ":"))

@@ -186,8 +186,11 @@ def _clock(sample: Sample, rng: Random) -> bytes:
     if column is None:
         return _missing_cell(sample, rng)
     at = column
-    change = (lambda t: t[:-3], lambda t: t + "000", lambda t: t[:1], lambda t: "-" + t, lambda t: t + "999")
-    pick = change[int(rng.integers(len(change)))]
+    form = ("{cut}", "{whole}000", "{first}", "-{whole}", "{whole}999")[int(rng.integers(5))]
+
+    def pick(text: str) -> str:
+        return form.format(cut=text[:-3], whole=text, first=text[:1])
+
     return _some_row(sample, rng, lambda cells: [*cells[:at], pick(cells[at]), *cells[at + 1 :]])
 
 
