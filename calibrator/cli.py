@@ -1,7 +1,7 @@
-"""The consumer's command: `calibrator verify`, `show` and `diff`.
+"""The consumer's command: `calibrator verify`, `show`, `diff` and `margin`.
 
-It imports no pandas, numpy or mlflow, and each command only what it needs. This is the one module of the
-library that reads the wall clock.
+It imports no pandas, numpy or mlflow (but `margin` numpy), and each command only what it needs. This is the
+one module of the library that reads the wall clock.
 """
 
 import sys
@@ -79,6 +79,11 @@ Payloads = Annotated[
     Path | None, typer.Option(help="Write the protocol payloads signed with the document into this folder.")
 ]
 Output = Annotated[Path | None, typer.Option(help="Write the verified document here, atomically.")]
+
+
+AccountFile = Annotated[
+    Path, typer.Argument(help="JSON: positions, marks and collateral.", show_default=False)
+]
 
 
 @app.callback()
@@ -193,6 +198,34 @@ def diff(old: Source, new: Source, *, name: TargetName = "parameters.json") -> N
     from calibrator.publish.tables import show_changes  # noqa: PLC0415
 
     show_changes(_open(old, None, name)[0], _open(new, None, name)[0])
+
+
+@app.command()
+def margin(
+    account: Annotated[
+        Path, typer.Argument(help="JSON: positions, marks and collateral.", show_default=False)
+    ],
+    source: Source,
+    *,
+    trusted: OptionalTrusted = None,
+    name: TargetName = "parameters.json",
+    as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
+) -> None:
+    """Compute what an account must hold under a document, and why.
+
+    Scenarios, offsets, add-ons and haircuts come from the document's portfolio section, marks and positions
+    from the account's file (its keys: calibrator/portfolio/account_file.py). Exit code 3: the account breaks
+    a rule or holds what the document does not know.
+
+    \b
+    Examples:
+      calibrator margin account.json home/published
+      calibrator margin account.json parameters.json --json
+    """  # noqa: D301
+    from calibrator.cli_margin import margin as compute  # noqa: PLC0415 # numpy and numba, only here
+
+    document, _ = _open(source, trusted, name)
+    compute(_read_file(account), document, source=str(account), as_json=as_json)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from calibrator.config_collateral import Delay, HaircutConfig, HaircutPair
 from calibrator.config_data import FEED_KINDS, FeedFiles
 from calibrator.config_fetch import FetchConfig
 from calibrator.config_jobs import ComputeConfig, JobsConfig
+from calibrator.config_portfolio import PortfolioConfig
 from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, ToolsConfig
 from calibrator.errors import ConfigError
 
@@ -249,6 +250,7 @@ class Config(Section):
     markets: dict[str, MarketConfig] = Field(default_factory=dict, description="per-market settings")
     buffer: BufferConfig = Field(default_factory=BufferConfig)
     backtest: BacktestConfig = Field(default_factory=BacktestConfig)
+    portfolio: PortfolioConfig = Field(default_factory=PortfolioConfig)
     publish: PublishConfig = Field(default_factory=PublishConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     jobs: JobsConfig = Field(default_factory=JobsConfig)

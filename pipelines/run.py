@@ -21,6 +21,7 @@ from pipelines.capital import capital
 from pipelines.document import Identity, build_document
 from pipelines.forecasting import Progress
 from pipelines.models import model_digests, model_texts
+from pipelines.portfolio import with_portfolio
 from pipelines.production import Production, produce
 from pipelines.report.figures import draw, png_files
 from pipelines.report.page import Review, build_report
@@ -166,7 +167,8 @@ def _document(
         identity.models,
     ):
         return last
-    return build_document(production, as_of=as_of, stale=stale, previous=last, identity=identity)
+    made = build_document(production, as_of=as_of, stale=stale, previous=last, identity=identity)
+    return with_portfolio(made, production, previous=last)
 
 
 def _check(production: Production, home: Path, document: ParameterDocument) -> None:

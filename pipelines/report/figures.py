@@ -31,6 +31,7 @@ from pipelines.report.canvas import (
     thin,
     time_axis,
 )
+from pipelines.report.portfolio import waterfall
 from pipelines.report.review import Review
 from pipelines.report.words import percent, ppm
 
@@ -62,7 +63,7 @@ def draw(review: Review) -> tuple[Drawing, ...]:
                 drawings.append(_plan(review, made))
         if len(review.detailed()) < len(review.markets):
             drawings.append(_multiples(review))
-    return tuple(drawings)
+    return (*drawings, *waterfall(review))
 
 
 def _sides(review: Review, market: str) -> list[str]:

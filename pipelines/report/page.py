@@ -7,7 +7,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pipelines.report import fund_tables, tables
+from pipelines.report import fund_tables, portfolio, tables
 from pipelines.report.canvas import Drawing, slug
 from pipelines.report.figures import draw
 from pipelines.report.review import Review
@@ -41,6 +41,7 @@ def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None)
         names=list(figures),
         tables=tables,
         funds=fund_tables,
+        portfolio=portfolio,
         verdict=review.section("verdict"),
         pooled=_pooled(review),
         rejections=review.section("coverage").get("rejections", {}),

@@ -19,8 +19,8 @@ from pipelines.report.page import Review, build_report
 from pipelines.report.words import explain_market, ppm
 
 SECTIONS = [
-    "proposal", "plan", "forecast", "margins", "procyclicality", "policies", "stress", "events", "accounts",
-    "data", "identity",
+    "proposal", "plan", "forecast", "margins", "procyclicality", "policies", "portfolio", "stress", "events",
+    "accounts", "data", "identity",
 ]  # fmt: skip
 VOID = {"meta", "br"}
 
