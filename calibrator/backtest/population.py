@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from calibrator.backtest.terms import Prices, Terms, prices_by_market, terms_by_market
-from calibrator.config import AccountsConfig
+from calibrator.config_backtest import AccountsConfig
 from calibrator.domain import PPM
 from calibrator.errors import DataError
 from calibrator.frames import ACCOUNTS, conform

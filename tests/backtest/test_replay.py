@@ -14,7 +14,7 @@ from calibrator.backtest.events import Positions, search_events
 from calibrator.backtest.population import simulate_accounts
 from calibrator.backtest.replay import compare, replay
 from calibrator.backtest.terms import prices_by_market, terms_by_market
-from calibrator.config import AccountsConfig
+from calibrator.config_backtest import AccountsConfig
 from calibrator.errors import DataError
 
 TIERS = (0, 30_000, 100_000)

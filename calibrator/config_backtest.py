@@ -1,0 +1,33 @@
+"""The ``backtest`` section: which origins are replayed, and by which simulated accounts."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from calibrator.config_base import Bars, Section, Share, Utc
+
+
+class AccountsConfig(Section):
+    """The simulated population replayed by the backtest; every output that shows it says so."""
+
+    count: int = Field(2_000, ge=1, le=1_000_000, description="accounts per market")
+    seed: int = Field(20_080_915, ge=0, description="of the population")
+    leverage_median: float = Field(5.0, gt=1, description="median leverage at entry (log-normal)")
+    leverage_spread: float = Field(0.6, gt=0, le=3, description="standard deviation of log leverage")
+    holding_median: Bars = Field(60, description="median holding time in bars (exponential)")
+    long_share: Share = Field(0.55, description="share of long positions")
+    notional_median: float = Field(20_000.0, gt=0, description="median notional (log-normal, sigma 1.5)")
+
+
+class BacktestConfig(Section):
+    """First and last origin of the walk-forward, and who is replayed."""
+
+    start: Utc | None = Field(None, description="first origin, inclusive; default: after the history")
+    end: Utc | None = Field(None, description="last origin, inclusive; default: as-of")
+    accounts: AccountsConfig = Field(default_factory=AccountsConfig)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start and self.end and self.start > self.end:
+            raise ValueError(f"start must not be after end, were {self.start} and {self.end}")
+        return self
