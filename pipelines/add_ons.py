@@ -1,9 +1,12 @@
 """What a tail loss is before the anti-procyclical layer: with gaps, delays and the size of the crowd."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrator.calibrate.crowd import crowd_at
 from calibrator.calibrate.gap import jump_add_on, oracle_lag
 from calibrator.calibrate.margin import Liquidity
 from calibrator.calibrate.pairs import delayed_haircut
@@ -15,34 +18,62 @@ from pipelines.starts import close_out
 Array = NDArray[np.float64]
 
 
-def book_of(
-    table: pd.DataFrame, market: str, terms: MarketConfig, *, config: Config, clock: Clock
-) -> Liquidity:
+def book_of(table: pd.DataFrame, terms: MarketConfig, *, config: Config, clock: Clock) -> Liquidity:
     """Return how size widens a market's margins at each of its decisions.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        ``turnover`` (over one cadence) and ``volatility_bar`` per decision.
-    market : str
-        Whose open interest counts.
+        ``turnover`` (over one cadence), ``volatility_bar`` and ``crowd`` per decision.
     terms : MarketConfig
     config : Config
     clock : Clock
     """
     margin, stress = config.margin, config.margin.stress
-    own = config.markets.get(market)
-    crowd = stress.crowded_share * own.open_interest if own and own.open_interest else 0.0
     return Liquidity(
         turnover=table["turnover"].to_numpy(float) / clock.cadence,
         volatility=table["volatility_bar"].to_numpy(float),
         close_out=close_out(config, terms),
         participation=margin.participation,
         impact=margin.impact,
-        crowded=np.full(len(table), crowd) if crowd > 0 else None,
+        crowded=table["crowd"].to_numpy(float) if stress.crowded_share > 0 else None,
         depth_stress=stress.depth,
         volatility_stress=stress.volatility,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was observed of a group of markets.
+
+    Attributes
+    ----------
+    bars : pandas.DataFrame
+        ``Bars``.
+    open_interest : pandas.DataFrame or None
+        ``OpenInterest``.
+    """
+
+    bars: pd.DataFrame
+    open_interest: pd.DataFrame | None
+
+
+def crowd_of(seen: Observed, market: str, times: pd.DatetimeIndex, config: Config) -> Array:
+    """Return what may be closed together at each decision: by the feed, else by the configured figure.
+
+    Zero where the configuration asks for no crowd, NaN where nothing is known of the open interest.
+    """
+    share, own = config.margin.stress.crowded_share, config.markets.get(market)
+    if share == 0:
+        return np.zeros(len(times))
+    fed = seen.open_interest
+    fed = None if fed is None else fed[fed["market"] == market]
+    if fed is not None and len(fed):
+        closes = seen.bars[seen.bars["market"] == market].set_index("time")["close"].reindex(times)
+        age = config.data.stale_after * config.data.step
+        return crowd_at(fed, closes, share=share, max_age=age)
+    figure = own.open_interest if own is not None else None
+    return np.full(len(times), np.nan if figure is None else share * figure)
 
 
 def jumps_of(bars: pd.DataFrame, market: str, times: pd.DatetimeIndex, config: Config) -> dict[str, Array]:

@@ -84,7 +84,7 @@ def exposure_of(production: Production, d: Decisions) -> Exposure:
     depth is half the last one that was known; a market that never had one has no caps.
     """
     config, row = production.config, d.table.iloc[-1]
-    book = book_of(d.table, d.key[0], d.terms, config=config, clock=production.clock)
+    book = book_of(d.table, d.terms, config=config, clock=production.clock)
     degraded = bool(book.lost[-1]) or not bool(row["complete"])
     known = book.turnover[np.isfinite(book.turnover) & (book.turnover > 0)]
     sides = SIDES[:1] if d.terms.role == "collateral" else SIDES

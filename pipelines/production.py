@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from calibrator.calibrate.conformal import ladder, tighten
 from calibrator.calibrate.margin import initial_margin, margin_tiers, round_up
 from calibrator.calibrate.plan import expected_path
-from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead, long_run_floor
+from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead
 from calibrator.calibrate.tail import rolling_tails
 from calibrator.config import Config, MarketConfig
 from calibrator.config_collateral import HaircutPair
 from calibrator.domain import SIDES
 from calibrator.features import Clock
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
-from pipelines.add_ons import book_of, jumps_of, side_columns
+from pipelines.add_ons import Observed, book_of, crowd_of, jumps_of, side_columns
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
 from pipelines.pairs import Member, by_terms, members, under_keys, with_pairs
 from pipelines.planning import planned_haircuts
 from pipelines.smoothing import calm, hold_adds, regime_hold
 from pipelines.starts import Losses, close_out, closes_only, collect_losses, loss_frame
 from pipelines.walks import Walker
-from pipelines.wide import whole_decisions, wide
+from pipelines.wide import long_run_floors, whole_decisions, wide
 
 Array = NDArray[np.float64]
 TAIL_REFIT = 7
@@ -45,7 +45,7 @@ class Decisions:
         Role, close-out, level, loss.
     table : pandas.DataFrame
         Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
-        ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
+        ``crowd`` (what may be closed together), ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
         (and no bar missing until the next decision: known one decision later), per side
         ``tail_``, ``shortfall_``, ``unlimited_``, ``crowd_`` (its part for the crowd's size), ``floor_``,
         ``goal_`` (after the anti-procyclical tools and the floor), ``held_`` (added by a regime hold),
@@ -197,7 +197,7 @@ class Production:
     def tiers(self, d: Decisions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return maintenance and initial ppm of every decision and tier of a margined market."""
         margin = self.config.margin
-        book = book_of(d.table, d.market, d.terms, config=self.config, clock=self.clock)
+        book = book_of(d.table, d.terms, config=self.config, clock=self.clock)
         maintenance = margin_tiers(
             d.margin,
             floors=margin.tiers,
@@ -228,6 +228,7 @@ def produce(
     config: Config,
     progress: Progress,
     walker: Walker | None = None,
+    open_interest: pd.DataFrame | None = None,
 ) -> Production:
     """Forecast, classify and calibrate every decision up to the last bar.
 
@@ -240,6 +241,8 @@ def produce(
         Called with (what, done, total).
     walker : Walker, optional
         Runs the walk-forwards; default: one that computes everything here.
+    open_interest : pandas.DataFrame, optional
+        Conforming ``OpenInterest``; read up to what each decision could know.
 
     Returns
     -------
@@ -262,7 +265,7 @@ def produce(
             own, rows[rows["market"].isin(markets)], config=config, clock=clock, terms=terms
         )
         losses.append(under_keys(loss_frame(found, notice=config.margin.notice), listed))
-        made = _calibrate(found, forecasts, own, terms, config=config, clock=clock)
+        made = _calibrate(found, forecasts, Observed(own, open_interest), terms, config=config, clock=clock)
         decisions |= {
             m.key: replace(made[m.series], market=m.key, series=m.series, pair=m.pair)
             for m in listed
@@ -276,7 +279,7 @@ def produce(
 def _calibrate(
     found: Losses,
     forecasts: Forecasts,
-    bars: pd.DataFrame,
+    seen: Observed,
     terms: MarketConfig,
     *,
     config: Config,
@@ -299,7 +302,7 @@ def _calibrate(
     turnover = wide(forecasts, forecasts.features["turnover"], found)
     probability = wide(forecasts, forecasts.probability, found)
     whole, complete = whole_decisions(forecasts, found, clock)
-    floors = borrowed_floor(_floors(found, level, config), volatility)
+    floors = borrowed_floor(long_run_floors(found, level, config), volatility)
     out = {}
     for i, market in enumerate(found.markets):
         table = pd.DataFrame({"volatility": volatility[:, i]}, index=found.times.rename("origin"))
@@ -308,8 +311,9 @@ def _calibrate(
         table["whole"], table["complete"] = whole[:, i], complete[:, i]
         table["probability"] = probability[:, i]
         table["level"] = in_force[:, i]
-        book = book_of(table, market, terms, config=config, clock=clock)
-        jumps = jumps_of(bars, market, found.times, config)
+        table["crowd"] = crowd_of(seen, market, found.times, config)
+        book = book_of(table, terms, config=config, clock=clock)
+        jumps = jumps_of(seen.bars, market, found.times, config)
         if book.crowded is not None:
             table["complete"] &= ~book.lost
         estimates = (quantile[:, i], shortfall[:, i], floors[:, i])
@@ -333,21 +337,6 @@ def _matured(found: Losses, market: int) -> pd.DatetimeIndex:
     last = found.known_at[:, market].max(axis=1)
     whole = np.where(np.isnat(found.known_at[:, market]).any(axis=1), np.datetime64("2200-01-01", "us"), last)
     return pd.DatetimeIndex(whole).tz_localize("UTC")
-
-
-def _floors(found: Losses, level: float, config: Config) -> Array:
-    """Long-run floor of each market and side from its own losses, (decisions, markets, sides)."""
-    out = np.full(found.values.shape[:3], np.nan)
-    for market, side in np.ndindex(out.shape[1:]):
-        out[:, market, side] = long_run_floor(
-            found.values[:, market, side],
-            found.known[:, market],
-            share=config.margin.floor,
-            level=level,
-            window=config.margin.floor_window,
-            least=config.margin.tail_min,
-        )
-    return out
 
 
 def _publishable(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from calibrator.config import Config
-from calibrator.data.sources import digest, load_bars, load_implied_volatility
+from calibrator.data.sources import digest, load_bars, load_inputs
 from calibrator.errors import ConfigError, PublishError
 from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.constraints import check_update
@@ -83,18 +83,21 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
     with lock(home / "run.lock"), tracked_run(home, config.tracking, name) as tracked:
         tracked.log_params(flat_parameters(config))
         bars, found = load_bars(config, as_of=as_of)
-        implied, more = load_implied_volatility(config, as_of=as_of)
-        findings = pd.concat([found, more], ignore_index=True)
+        inputs = load_inputs(config, as_of=as_of)
+        implied, interest = inputs.implied_volatility, inputs.open_interest
+        findings = pd.concat([found, inputs.findings], ignore_index=True)
         check_markets(config, set(bars["market"]))
         at = as_of or bars["time"].max().to_pydatetime()
-        production = produce(bars, implied, config=config, progress=progress)
+        production = produce(bars, implied, config=config, progress=progress, open_interest=interest)
         challenged = backtest(production, bars, progress=progress)
         funds = capital(production, challenged, bars)
         challenged.summary["capital"] = funds.summary()
         texts = model_texts(production.forecasts)
         identity = Identity(
             config=config_digest(config),
-            data=sha256((digest(bars) + digest(implied)).encode()),
+            data=sha256(
+                "".join(digest(f) for f in (bars, implied, interest) if f is not interest or len(f)).encode()
+            ),
             models=model_digests(texts),
         )
         stale = set(findings.loc[findings["rule"] == "stale", "market"])

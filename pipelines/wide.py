@@ -1,9 +1,11 @@
-"""Values per decision row laid out as (decisions, markets), and which of those decisions are whole."""
+"""Values per decision row laid out as (decisions, markets), their floors, and which decisions are whole."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrator.calibrate.procyclicality import long_run_floor
+from calibrator.config import Config
 from calibrator.features import Clock
 from pipelines.forecasting import Forecasts
 from pipelines.starts import Losses
@@ -33,3 +35,18 @@ def whole_decisions(
     late = gap[:, None] & (clock.calendar == "continuous")
     complete: NDArray[np.bool_] = np.isfinite(month)
     return complete & np.isfinite(following) & ~late, complete
+
+
+def long_run_floors(found: Losses, level: float, config: Config) -> Array:
+    """Return the long-run floor of each market and side from its own losses, (decisions, markets, sides)."""
+    out = np.full(found.values.shape[:3], np.nan)
+    for market, side in np.ndindex(out.shape[1:]):
+        out[:, market, side] = long_run_floor(
+            found.values[:, market, side],
+            found.known[:, market],
+            share=config.margin.floor,
+            level=level,
+            window=config.margin.floor_window,
+            least=config.margin.tail_min,
+        )
+    return out
