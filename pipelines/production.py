@@ -45,8 +45,9 @@ class Decisions:
         Role, close-out, level, loss.
     table : pandas.DataFrame
         Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
-        ``crowd`` (what may be closed together), ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
-        (and no bar missing until the next decision: known one decision later), per side
+        ``crowd`` (what may be closed together), ``probability``, ``regime``, ``complete`` (a whole
+        month of bars behind it), ``whole`` (and no bar missing until the next decision: known one
+        decision later), per side
         ``tail_``, ``shortfall_``, ``unlimited_``, ``crowd_`` (its part for the crowd's size), ``floor_``,
         ``goal_`` (after the anti-procyclical tools and the floor), ``held_`` (added by a regime hold),
         ``margin_``; ``level`` (in force after the conformal step) and ``borrow`` (borrow margin, collateral
