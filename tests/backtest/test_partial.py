@@ -43,7 +43,7 @@ def none(terms: Terms) -> Rungs:
     return Rungs(empty, empty)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.integers(0, 100_000), st.sampled_from([0, 1, 3, 10]), st.sampled_from([0.0, 0.01, 0.2]))
 def test_without_rungs_every_account_is_replayed_as_without_a_ladder(
     seed: int, latency: int, penalty: float
@@ -64,7 +64,7 @@ def test_without_rungs_every_account_is_replayed_as_without_a_ladder(
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.integers(0, 100_000), st.integers(0, 8), st.integers(1, 4))
 def test_money_is_conserved_and_a_breach_ends_the_position(seed: int, latency: int, count: int) -> None:
     prices, terms, positions = world(seed)

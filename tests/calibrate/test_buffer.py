@@ -29,7 +29,7 @@ def a_book(rng: np.random.Generator, accounts: int, markets: int) -> Book:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(owing, st.integers(1, 3))
 def test_cover_is_the_sum_of_the_largest(shortfalls: np.ndarray, count: int) -> None:
     expected = np.sort(shortfalls, axis=1)[:, ::-1][:, :count].sum(axis=1)
@@ -61,7 +61,7 @@ def test_the_crowded_side_is_the_heaviest_of_one_market() -> None:
     assert book.notional[heavy].sum() == pytest.approx(max(sums.values()))
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(arrays(np.float64, st.integers(0, 30), elements=st.integers(-100, 100)), st.integers(0, 500))
 def test_exhaustion_agrees_with_paying_one_by_one(payments: np.ndarray, fund: int) -> None:
     balance, lowest, after = float(fund), float(fund), None

@@ -29,7 +29,7 @@ WORSE = {
 }  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(stresses, funds)
 def test_the_cap_is_the_largest_exposure_that_is_absorbed(stress: Stress, fund: float) -> None:
     cap = exposure_cap(stress, fund=fund)
@@ -37,7 +37,7 @@ def test_the_cap_is_the_largest_exposure_that_is_absorbed(stress: Stress, fund: 
     assert cap == LARGEST_CAP or stress.loss(cap + 1) > fund
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(stresses, funds, st.sampled_from(sorted(WORSE)))
 def test_a_cap_never_rises_when_stress_gets_worse(stress: Stress, fund: float, name: str) -> None:
     value = getattr(stress, name) * WORSE[name]
@@ -79,7 +79,7 @@ def test_a_stress_out_of_bounds_is_refused(name: str, value: float, text: str) -
         exposure_cap(fair, fund=-1.0)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.floats(1e3, 1e9), st.floats(1e-3, 0.2), st.floats(0.5, 2.0), st.floats(0.3, 0.95))
 def test_the_bound_on_the_supply_is_the_minimum_over_all_manipulations(
     turnover: float, volatility: float, impact: float, loan: float
@@ -93,7 +93,7 @@ def test_the_bound_on_the_supply_is_the_minimum_over_all_manipulations(
     assert depth.manipulation_bound(loan) == pytest.approx(found.fun, rel=1e-6)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.floats(1.0, 1e9), st.floats(1e-3, 0.2), st.floats(0.05, 0.9), st.floats(0.05, 0.9))
 def test_the_more_is_lent_the_less_may_be_supplied(
     turnover: float, volatility: float, a: float, b: float
@@ -110,7 +110,7 @@ def test_the_more_is_lent_the_less_may_be_supplied(
 costs = st.floats(0.0, 0.2)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(costs, st.floats(0.0, 1e3), costs, st.floats(1.0, 1e7), st.floats(0.0, 1.0))
 def test_a_penalty_pays_at_every_size_above_the_dust(
     slippage: float, gas: float, move: float, size: float, penalty: float

@@ -9,7 +9,7 @@ from calibrator.domain import PPM
 from calibrator.errors import InfeasibleScheduleError
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(
     st.integers(1_000, 400_000),
     st.integers(2_000, 400_000),
@@ -38,7 +38,7 @@ def test_every_rung_restores_the_target_from_its_threshold(
             assert (rung.threshold_ppm / PPM - cost * less) / (1 - less) <= target / PPM + 1e-9
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.floats(0.02, 1.0), st.floats(0.0, 0.019))
 def test_the_worse_the_ratio_and_the_dearer_the_closing_the_more_is_closed(
     a: float, b: float, target: float, cost: float

@@ -18,7 +18,7 @@ from calibrator.errors import InfeasibleScheduleError
 FLOORS = (0, 100_000, 1_000_000, 50_000_000)
 LIMITS = ChangeLimits()
 CASES = settings(max_examples=2000)
-SOME = settings(max_examples=300)
+SOME = settings(max_examples=150)
 margins = st.floats(1e-4, 0.8)
 volatilities = st.floats(1e-5, 0.2)
 turnovers = st.floats(1e-3, 1e12)
