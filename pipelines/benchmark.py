@@ -19,6 +19,12 @@ LIQUIDATIONS = typer.Option("--liquidations", help="Files of historical liquidat
 IMPLIED = typer.Option("--implied", help="Implied-volatility index to compare with.", show_default=False)
 BARS = typer.Option("--config", help="Adds the two longest markets of its bars to the GARCH windows.")
 PLAN = typer.Option("--plan", help="Markets to put under a step limit, comma-separated.", show_default=False)
+SPOT = typer.Option("--spot", help="Hourly spot bars of the carry.", show_default=False)
+PERPETUAL = typer.Option("--perpetual", help="Hourly perpetual bars of the carry.", show_default=False)
+SYMBOL = typer.Option("--symbol", help="Underlying of the carry and of the verticals.")
+PORTFOLIO_CONFIG = typer.Option(
+    "--config", "-c", help="Run whose forecasts make the grids; without it no prices are replayed."
+)
 SCALE = typer.Option("--scale", min=0.001, max=1.0, help="Share of the full sample.")
 
 
@@ -174,6 +180,43 @@ def replay(
 
         with bars(console) as progress:
             tables = run(scale=scale, progress=progress)
+        files = write(tables, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
+@app.command()
+def portfolio(  # noqa: PLR0913, PLR0917 - one parameter per option
+    config: Annotated[Path | None, PORTFOLIO_CONFIG] = None,
+    home: Annotated[Path, HOME] = Path("home"),
+    as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    implied: Annotated[Path | None, IMPLIED] = None,
+    spot: Annotated[Path | None, SPOT] = None,
+    perpetual: Annotated[Path | None, PERPETUAL] = None,
+    symbol: Annotated[str, SYMBOL] = "BTCUSDT",
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Measure portfolio margin: exactness, speed, what netting saves, and whether it covers in stress.
+
+    Example: `python -m pipelines benchmark portfolio --scale 0.1`; with `--config`, `--implied`, `--spot` and
+    `--perpetual` also carry and vertical spreads on real prices.
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
+        from pipelines.benchmarks.portfolio import historical, run, write  # noqa: PLC0415
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        settings = load_config(config, overrides or ()) if config is not None else None
+        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now) if settings else None
+        chosen = historical(settings, (implied, spot, perpetual), symbol)
+        with bars(console) as progress:
+            tables = run(chosen, as_of=at, scale=scale, progress=progress)
         files = write(tables, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
         console.print(files["table"].read_text(), markup=False, highlight=False)
         print_files(files, console)

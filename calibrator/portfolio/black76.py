@@ -90,12 +90,13 @@ def price(
     ...
     calibrator.errors.DataError: option 0: time must be positive and finite, was 0.0
     """
-    f, k, v, t, sign = _inputs(forward, strike, volatility, time, call)
+    f, k, v, t, calls = _inputs(forward, strike, volatility, time, call)
     out = np.empty(f.size)
-    if kernels.prices(f.ravel(), k.ravel(), (v * np.sqrt(t)).ravel(), sign.ravel(), out):
+    if kernels.prices((f.ravel(), k.ravel(), v.ravel(), t.ravel()), calls.ravel(), out):
         check_options(f, k, v, t)
         raise DataError("options: forward / strike or volatility * sqrt(time) is beyond double precision")
-    return out.reshape(f.shape) * _discount(discount)
+    d = _discount(discount)
+    return out.reshape(f.shape) if (d == 1.0).all() else out.reshape(f.shape) * d
 
 
 def greeks(
@@ -122,7 +123,8 @@ def greeks(
     >>> [round(float(v), 4) for v in (x.delta, x.gamma, x.vega, x.theta, x.vanna, x.volga)]
     [0.3989, 0.0154, 19.3029, -19.3029, 0.3909, 5.0079]
     """
-    f, k, v, t, sign = _inputs(forward, strike, volatility, time, call)
+    f, k, v, t, calls = _inputs(forward, strike, volatility, time, call)
+    sign = np.where(calls, 1.0, -1.0)
     check_options(f, k, v, t)
     if (v == 0).any():
         raise DataError(f"{_place(v == 0)}: volatility must be positive for Greeks, was 0.0")
@@ -177,15 +179,10 @@ def _place(wrong: NDArray[np.bool_]) -> str:
 
 def _inputs(
     forward: ArrayLike, strike: ArrayLike, volatility: ArrayLike, time: ArrayLike, call: ArrayLike
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Broadcast, with the call as a sign; a time that is not positive is refused before its root is taken."""
+) -> tuple[Array, Array, Array, Array, NDArray[np.bool_]]:
     arrays = (np.asarray(x, np.float64) for x in (forward, strike, volatility, time))
     f, k, v, t, calls = np.broadcast_arrays(*arrays, np.asarray(call, bool))
-    wrong = ~(t > 0)
-    if wrong.any():
-        first = float(np.ravel(t)[np.flatnonzero(wrong)[0]])
-        raise DataError(f"{_place(wrong)}: time must be positive and finite, was {first}")
-    return f, k, v, t, np.where(calls, 1.0, -1.0)
+    return f, k, v, t, calls
 
 
 def _discount(discount: ArrayLike) -> Array:

@@ -144,17 +144,21 @@ def time_value(forward: float, strike: float, spread: float) -> float:
 
 
 @numba.njit(cache=True, error_model="numpy", fastmath=FAST)
-def prices(forward: Array, strike: Array, spread: Array, call: Array, out: Array) -> int:
-    """Write the undiscounted value of every option, ``call`` = 1 or -1; return how many are no numbers.
+def prices(marks: tuple[Array, Array, Array, Array], call: NDArray[np.bool_], out: Array) -> int:
+    """Write the undiscounted value of every option; return how many cannot be valued.
 
-    Forward and strike must be positive, ``spread`` zero or positive, all finite: what is not counts.
+    ``marks``: forward, strike, volatility, time, shape (n,) each. Forward, strike and time must be positive,
+    volatility zero or positive, all finite: what is not counts.
     """
+    forward, strike, volatility, time = marks
     bad = 0
     for i in range(len(out)):
-        f, k, s = forward[i], strike[i], spread[i]
-        fine = (f > 0.0) & (f < np.inf) & (k > 0.0) & (k < np.inf) & (s >= 0.0) & (s < np.inf)
+        f, k, t = forward[i], strike[i], time[i]
+        s = volatility[i] * math.sqrt(t)
+        fine = (f > 0.0) & (f < np.inf) & (k > 0.0) & (k < np.inf) & (t > 0.0) & (s >= 0.0) & (s < np.inf)
         bad += 0 if fine else 1
-        out[i] = time_value(f, k, s) + max(call[i] * (f - k), 0.0)
+        paid = f - k if call[i] else k - f
+        out[i] = time_value(f, k, s) + max(paid, 0.0)
     return bad
 
 
