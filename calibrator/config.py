@@ -362,7 +362,8 @@ def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
         for kind in FEED_KINDS
     }
     data = config.data.model_copy(update={"bars": files, **feeds})
-    return config.model_copy(update={"data": data})
+    backtest = config.backtest.within(folder)
+    return config.model_copy(update={"data": data, "backtest": backtest})
 
 
 def _first(error: ValidationError) -> str:

@@ -1,10 +1,13 @@
 """The ``backtest`` section: which origins are replayed, and by which simulated accounts."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from calibrator.config_base import Bars, Section, Share, Utc
+from calibrator.config_data import FeedFiles
+from calibrator.config_vaults import VaultsConfig
 
 
 class AccountsConfig(Section):
@@ -25,9 +28,17 @@ class BacktestConfig(Section):
     start: Utc | None = Field(None, description="first origin, inclusive; default: after the history")
     end: Utc | None = Field(None, description="last origin, inclusive; default: as-of")
     accounts: AccountsConfig = Field(default_factory=AccountsConfig)
+    liquidations: FeedFiles = Field((), description="recorded liquidations, held against margins before")
+    vaults: VaultsConfig | None = Field(None, description="recorded vaults, replayed under both ratios")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.start and self.end and self.start > self.end:
             raise ValueError(f"start must not be after end, were {self.start} and {self.end}")
         return self
+
+    def within(self, folder: Path) -> Self:
+        """Return the section with its paths starting at a folder."""
+        recorded = tuple(f.model_copy(update={"path": folder / f.path}) for f in self.liquidations)
+        vaults = None if self.vaults is None else self.vaults.within(folder)
+        return self.model_copy(update={"liquidations": recorded, "vaults": vaults})

@@ -91,6 +91,38 @@ def fetch(
         report(fetched, settings.folder, console)
 
 
+@app.command()
+def backtest(
+    config: Annotated[Path, CONFIG],
+    home: Annotated[Path, HOME] = Path("home"),
+    as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - a command-line flag
+) -> None:
+    """Challenge the schedule on history and on your own recorded accounts, without publishing anything.
+
+    Example: `python -m pipelines backtest --config pipelines/config/demo.yaml --home home`
+
+    Recorded accounts are named by `backtest.vaults` and `backtest.liquidations`. Writes
+    `HOME/backtests/<as-of>/` (backtest.json and one figure per vault that was really liquidated).
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
+        from pipelines.challenge import challenge  # noqa: PLC0415
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        settings = load_config(config, overrides or ())
+        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
+        with bars(console) as progress:
+            done = challenge(settings, home=home, as_of=at, progress=progress)
+        for line in done.lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        benchmark.print_files(done.files, console)
+
+
 def show(result: "Result", console: Console) -> None:
     """Print what was published, the backtest's verdict and where everything is."""
     from calibrator.publish.tables import show_document  # noqa: PLC0415 - keeps --help fast

@@ -17,8 +17,10 @@ from calibrator.config import Config, MarketConfig
 from calibrator.errors import DataError
 from calibrator.frames import SCHEDULE_HISTORY, conform
 from calibrator.scores import qlike
+from pipelines.cascades import Cascades, cascades
 from pipelines.forecasting import Forecasts, Progress
 from pipelines.production import Production
+from pipelines.recorded import Recorded, recorded
 from pipelines.starts import close_out
 
 ROW = ["market", "origin", "side"]
@@ -45,6 +47,10 @@ class Backtest:
         Mean QLIKE per model and market.
     summary : dict
         Content of ``backtest.json``.
+    recorded : Recorded or None
+        Recorded vaults and liquidations under the schedule, where the configuration names some.
+    cascades : Cascades or None
+        Convexity report of the simulated accounts.
     """
 
     margins: pd.DataFrame
@@ -55,6 +61,8 @@ class Backtest:
     population: Population | None
     forecasts: pd.DataFrame
     summary: dict[str, object]
+    recorded: Recorded | None = None
+    cascades: Cascades | None = None
 
 
 def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) -> Backtest:
@@ -98,7 +106,9 @@ def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) 
     content["below_forecast"] = _plain(below_forecast(margins))
     progress("backtest", len(by_terms) + 1, len(by_terms) + 1)
     held = pd.concat([p[5] for p in parts], ignore_index=True)
-    return Backtest(held, coverage, kpis, policies, replays, population, scores, content)
+    accounts, shocked = recorded(production, bars), cascades(production, bars, population)
+    content |= accounts.summary() | ({"cascade": shocked.summary()} if shocked is not None else {})
+    return Backtest(held, coverage, kpis, policies, replays, population, scores, content, accounts, shocked)
 
 
 def in_window(frame: pd.DataFrame, config: Config, *, column: str = "origin") -> pd.DataFrame:

@@ -64,6 +64,9 @@ def config_digest(config: Config) -> str:
     for kind in ("bars", *FEED_KINDS):
         for entry in spelled["data"][kind]:
             entry["path"] = Path(entry["path"]).name
+    for entry in (*spelled["backtest"]["liquidations"], *(spelled["backtest"]["vaults"] or {}).values()):
+        if isinstance(entry, dict):
+            entry["path"] = Path(entry["path"]).name
     for section in ("tracking", "fetch", "jobs", "compute"):  # how it runs, not what comes out
         spelled.pop(section)
     spelled["software"] = version("calibrator")

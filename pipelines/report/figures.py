@@ -32,6 +32,7 @@ from pipelines.report.canvas import (
     time_axis,
 )
 from pipelines.report.portfolio import waterfall
+from pipelines.report.recorded_figures import convexity_drawing, largest_vaults, vault_drawing
 from pipelines.report.review import Review
 from pipelines.report.words import percent, ppm
 
@@ -63,7 +64,16 @@ def draw(review: Review) -> tuple[Drawing, ...]:
                 drawings.append(_plan(review, made))
         if len(review.detailed()) < len(review.markets):
             drawings.append(_multiples(review))
-    return (*drawings, *waterfall(review))
+    return (*drawings, *waterfall(review), *_accounts(review))
+
+
+def _accounts(review: Review) -> list[Drawing]:
+    """Draw the cascade of the simulated accounts and the largest recorded vaults, where there are some."""
+    made, recorded = review.backtest.cascades, review.backtest.recorded
+    drawings = [] if made is None else [convexity_drawing(made)]
+    if recorded is not None and recorded.vaults is not None:
+        drawings += [vault_drawing(recorded.vaults, v) for v in largest_vaults(recorded.vaults)]
+    return drawings
 
 
 def _sides(review: Review, market: str) -> list[str]:

@@ -46,6 +46,8 @@ def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None)
         pooled=_pooled(review),
         rejections=review.section("coverage").get("rejections", {}),
         population=review.section("replay").get("population"),
+        vault_names=[name for name in figures if name.startswith("vault-")],
+        recorded_lines=_recorded(review),
     )
     # A number and its unit stay on one line.
     return page.replace(" %", "\u00a0%")
@@ -68,6 +70,37 @@ def _pooled(review: Review) -> list[str]:
         )
         for r in rows
     ]
+
+
+def _recorded(review: Review) -> list[str]:
+    return recorded_lines(review.section("vaults"), review.section("liquidations"))
+
+
+def recorded_lines(vaults: dict[str, Any], events: dict[str, Any]) -> list[str]:
+    """Say what the schedule would have done to recorded vaults, and what it had asked before liquidations."""
+    lines = []
+    if vaults:
+        found = vaults["reproduction"]
+        lines.append(
+            f"{found['reproduced']} of {found['vault_days']} real vault-days are in breach of the ratio "
+            f"really asked on that day or the day before; {found['without_liquidation']} vaults are in "
+            f"breach without a real liquidation near, {found['certain']} of them beyond the error of the "
+            "oracle's price."
+        )
+    lines += [
+        f"{name}: {done['agreeing']} agreeing, {done['earlier']} earlier, {done['later']} later, "
+        f"{done['avoided']} avoided, {done['caused']} caused; shortfall {done['shortfall']:,.0f}, average "
+        f"ratio {percent(done['average_ratio'], 1)}."
+        for name, done in vaults.get("replays", {}).items()
+    ]
+    lines += [
+        f"{row['market']} {row['liquidated_side']}: {row['events']} recorded liquidations, "
+        f"{percent(row['covered'])} of them lost less afterwards than the margin published a day before."
+        for row in events.get("rows", [])
+    ]
+    if events.get("left_out"):
+        lines.append("Left out: " + ", ".join(f"{n} ({why})" for why, n in events["left_out"].items()) + ".")
+    return lines
 
 
 @cache
