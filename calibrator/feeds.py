@@ -4,7 +4,8 @@ Every row carries ``time``, when it happened, and ``known_at``, when it could fi
 decides at some time reads rows with ``known_at`` up to that time, whatever ``time`` says.
 """
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 import pandas as pd
 import pandera.pandas as pa
@@ -218,3 +219,33 @@ def known(frame: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
     """
     column = "known_at" if "known_at" in frame else "time"
     return frame[frame[column] <= as_of].reset_index(drop=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """What a model may read beside bars and implied volatility; each frame may be empty.
+
+    Attributes
+    ----------
+    funding, open_interest, liquidations : pandas.DataFrame
+        Conforming ``Funding``, ``OpenInterest`` and ``Liquidations``.
+
+    Examples
+    --------
+    >>> Feeds.none().known(pd.Timestamp("2024-01-01", tz="UTC")).funding.empty
+    True
+    """
+
+    funding: pd.DataFrame
+    open_interest: pd.DataFrame
+    liquidations: pd.DataFrame
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return feeds without any row."""
+        return cls(*(empty(schema) for schema in (FUNDING, OPEN_INTEREST, LIQUIDATIONS)))
+
+    def known(self, cut: pd.Timestamp) -> Self:
+        """Return the rows that were knowable at ``cut``."""
+        frames = (self.funding, self.open_interest, self.liquidations)
+        return type(self)(*(f[f["known_at"] <= cut] for f in frames))

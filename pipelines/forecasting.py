@@ -10,6 +10,7 @@ import pandas as pd
 
 from calibrator.config import Config
 from calibrator.features import Clock, build_features, future_variance
+from calibrator.feeds import Feeds
 from calibrator.forecast.base import VarianceForecaster, walk_forward
 from calibrator.forecast.cold_start import borrowed_core
 from calibrator.forecast.combination import combine
@@ -20,6 +21,7 @@ from calibrator.forecast.har import Har
 from calibrator.forecast.lgbm import Boosted
 from calibrator.forecast.pooled import Pooled
 from calibrator.frames import FORECASTS, REGIMES, conform
+from calibrator.positioning import join_positioning
 from calibrator.regimes.classifier import StressClassifier, stress_design
 from calibrator.regimes.explanation import explain
 from calibrator.regimes.hysteresis import Thresholds, regimes
@@ -93,7 +95,7 @@ def _kept_walk(keep: Keep, make: Make, *rows: pd.DataFrame, **settings: Any) -> 
     return walk_forward(keep(make), *rows, **settings)
 
 
-def forecast_all(
+def forecast_all(  # noqa: PLR0913 - what a run reads, and how
     bars: pd.DataFrame,
     implied: pd.DataFrame,
     *,
@@ -101,6 +103,7 @@ def forecast_all(
     clock: Clock,
     progress: Progress,
     walker: Walker | None = None,
+    feeds: Feeds | None = None,
 ) -> Forecasts:
     """Run every forecaster and the stress classifier walk-forward over the bars.
 
@@ -116,9 +119,12 @@ def forecast_all(
         Called with (what, done, total).
     walker : Walker, optional
         Runs the walk-forwards; default: one that computes everything here.
+    feeds : Feeds, optional
+        Funding, open interest and liquidations; the learned forecasters and the classifier see them.
     """
     settings = config.forecast
     features = build_features(bars, clock=clock, implied_volatility=implied)
+    features = join_positioning(features, feeds or Feeds.none(), cadence=clock.cadence * clock.step)
     targets = future_variance(bars, features, clock=clock)
     keep = walker or Walker()
     core, rows, learned, experts = expert_forecasts(

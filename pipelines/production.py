@@ -16,6 +16,7 @@ from calibrator.config import Config, MarketConfig
 from calibrator.config_collateral import HaircutPair
 from calibrator.domain import SIDES
 from calibrator.features import Clock
+from calibrator.feeds import Feeds
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
 from pipelines.add_ons import Observed, book_of, crowd_of, jumps_of, side_columns
 from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
@@ -229,7 +230,7 @@ def produce(
     config: Config,
     progress: Progress,
     walker: Walker | None = None,
-    open_interest: pd.DataFrame | None = None,
+    feeds: Feeds | None = None,
 ) -> Production:
     """Forecast, classify and calibrate every decision up to the last bar.
 
@@ -242,8 +243,8 @@ def produce(
         Called with (what, done, total).
     walker : Walker, optional
         Runs the walk-forwards; default: one that computes everything here.
-    open_interest : pandas.DataFrame, optional
-        Conforming ``OpenInterest``; read up to what each decision could know.
+    feeds : Feeds, optional
+        Funding, open interest and liquidations; no row that was knowable later than as-of.
 
     Returns
     -------
@@ -252,7 +253,9 @@ def produce(
     """
     clock = clock_of(config)
     loaded, bars = bars, with_pairs(bars, config)
-    forecasts = forecast_all(bars, implied, config=config, clock=clock, progress=progress, walker=walker)
+    forecasts = forecast_all(
+        bars, implied, config=config, clock=clock, progress=progress, walker=walker, feeds=feeds
+    )
     rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
     forecast = list(dict.fromkeys(rows["market"]))
     grouped = by_terms(members(config, loaded, forecast, closes_only(bars)))
@@ -266,7 +269,14 @@ def produce(
             own, rows[rows["market"].isin(markets)], config=config, clock=clock, terms=terms
         )
         losses.append(under_keys(loss_frame(found, notice=config.margin.notice), listed))
-        made = _calibrate(found, forecasts, Observed(own, open_interest), terms, config=config, clock=clock)
+        made = _calibrate(
+            found,
+            forecasts,
+            Observed(own, (feeds or Feeds.none()).open_interest),
+            terms,
+            config=config,
+            clock=clock,
+        )
         decisions |= {
             m.key: replace(made[m.series], market=m.key, series=m.series, pair=m.pair)
             for m in listed

@@ -84,20 +84,19 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         tracked.log_params(flat_parameters(config))
         bars, found = load_bars(config, as_of=as_of)
         inputs = load_inputs(config, as_of=as_of)
-        implied, interest = inputs.implied_volatility, inputs.open_interest
         findings = pd.concat([found, inputs.findings], ignore_index=True)
         check_markets(config, set(bars["market"]))
         at = as_of or bars["time"].max().to_pydatetime()
-        production = produce(bars, implied, config=config, progress=progress, open_interest=interest)
+        production = produce(
+            bars, inputs.implied_volatility, config=config, progress=progress, feeds=inputs.feeds
+        )
         challenged = backtest(production, bars, progress=progress)
         funds = capital(production, challenged, bars)
         challenged.summary["capital"] = funds.summary()
         texts = model_texts(production.forecasts)
         identity = Identity(
             config=config_digest(config),
-            data=sha256(
-                "".join(digest(f) for f in (bars, implied, interest) if f is not interest or len(f)).encode()
-            ),
+            data=sha256("".join(digest(frame) for frame in (bars, *inputs.frames)).encode()),
             models=model_digests(texts),
         )
         stale = set(findings.loc[findings["rule"] == "stale", "market"])

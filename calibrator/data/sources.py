@@ -16,7 +16,7 @@ from calibrator.data import embedded, files, inputs
 from calibrator.data.quality import inspect
 from calibrator.data.rows import Finding, findings_frame
 from calibrator.errors import DataError
-from calibrator.feeds import empty
+from calibrator.feeds import Feeds, empty
 from calibrator.frames import BARS, conform
 
 
@@ -99,6 +99,17 @@ class Inputs:
     open_interest: pd.DataFrame
     liquidations: pd.DataFrame
     findings: pd.DataFrame
+
+    @property
+    def feeds(self) -> Feeds:
+        """What is read beside bars and implied volatility."""
+        return Feeds(self.funding, self.open_interest, self.liquidations)
+
+    @property
+    def frames(self) -> tuple[pd.DataFrame, ...]:
+        """Implied volatility, and every other kind that has rows."""
+        others = (self.funding, self.open_interest, self.liquidations)
+        return (self.implied_volatility, *(frame for frame in others if not frame.empty))
 
 
 def load_inputs(config: Config, *, as_of: datetime | None) -> Inputs:

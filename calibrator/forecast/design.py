@@ -52,7 +52,7 @@ def design(
             out[name] = rows[name] / np.exp((log_core + np.log(int(bars) / cadence)) / 2)
         elif name in {"drawdown", "run_up"}:
             out[name] = rows[name] / np.exp(log_core / 2)
-        elif kind in {"downside", "jump", "volume"} or name == "variance_of_variance":
+        elif kind in {"downside", "jump", "volume", "positioning"} or name == "variance_of_variance":
             out[name] = rows[name]
     frame = pd.DataFrame(out).assign(level=log_core)
     peers = pd.Series(True, rows.index) if own is None else own.loc[rows.index]  # noqa: FBT003 - a value
@@ -68,6 +68,7 @@ def _market_wide(frame: pd.DataFrame, time: pd.Series, peers: pd.Series, cadence
     inside = max(1, cadence // 4)
     wanted = [f"variance_{n}" for n in sorted({max(1, cadence // 24), inside, cadence, 5 * cadence})]
     wanted += [f"return_{cadence}", f"volume_{inside}", f"volume_{cadence}", "level"]
+    wanted += [c for c in frame.columns if c.startswith("positioning_")]
     state = frame[list(dict.fromkeys(wanted))].where(peers)
     wide = state.groupby(time, sort=False).transform("mean").add_prefix("all_")
     return wide.assign(relative_level=frame["level"] - wide["all_level"])

@@ -9,9 +9,10 @@ from typing import Final
 import pandas as pd
 
 from calibrator.config import Config
-from calibrator.data.sources import load_bars, load_implied_volatility
+from calibrator.data.sources import Inputs, load_bars, load_inputs
 from calibrator.errors import ConfigError, DataError
 from calibrator.features import build_features, future_variance
+from calibrator.positioning import join_positioning
 from pipelines.backtesting import in_window
 from pipelines.benchmarks.forecast_models import MODELS, Task, ablation, forecasts
 from pipelines.benchmarks.forecast_pages import Part, difference_figure, markdown, plain, ratio_figure
@@ -85,11 +86,11 @@ def run(
     """
     chosen = options or Options()
     bars, _ = load_bars(config, as_of=as_of)
-    implied, _ = load_implied_volatility(config, as_of=as_of)
+    inputs = load_inputs(config, as_of=as_of)
     horizons = chosen.horizons or (DAILY if config.data.step >= pd.Timedelta("1D") else INTRADAY)
     models = [m for m in MODELS if chosen.models is None or m in (*chosen.models, *ALWAYS)]
     return [
-        _horizon(bars, implied, _task_config(config, steps), models, progress, chosen.ablation and n == 0)
+        _horizon(bars, inputs, _task_config(config, steps), models, progress, chosen.ablation and n == 0)
         for n, steps in enumerate(horizons)
     ]
 
@@ -101,14 +102,15 @@ def _task_config(config: Config, steps: int) -> Config:
 
 def _horizon(
     bars: pd.DataFrame,
-    implied: pd.DataFrame,
+    inputs: Inputs,
     config: Config,
     models: Sequence[str],
     progress: Progress,
     ablate: bool,  # noqa: FBT001 - the first horizon only
 ) -> Part:
     clock = clock_of(config)
-    features = build_features(bars, clock=clock, implied_volatility=implied)
+    features = build_features(bars, clock=clock, implied_volatility=inputs.implied_volatility)
+    features = join_positioning(features, inputs.feeds, cadence=clock.cadence * clock.step)
     targets = future_variance(bars, features, clock=clock)
     task = Task(config, clock, features, targets, progress)
     inside = in_window(features.reset_index(), config, column="time")["index"]

@@ -36,6 +36,8 @@ LEARNED: Final = ("pooled", "lightgbm", "pooled_strong", "lightgbm_strong", "lig
 MODELS: Final = (*DECAYS, *SPECS, *CORES, "stochastic_volatility", *LEARNED, EQUAL, PUBLISHED)
 """In the order of the tables; ``_strong`` means relative to the strong HAR."""
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "positioning": ("positioning_", "all_positioning_"),
+    "implied": ("implied",),
     "market-wide": ("all_", "relative_"),
     "leader": ("lead_",),
     "calendar": ("weekday", "hour", "age"),
@@ -284,8 +286,9 @@ def ablation(task: Task) -> dict[tuple[str, str], pd.Series]:
     rows = task.design(task.core("har"))
     groups = pd.Series({c: group_of(c) for c in regressors(rows)})
     cases = {"all regressors": groups.index[:0]}
-    cases |= {f"without {g}": groups.index[groups == g] for g in GROUPS}
-    cases |= {f"{g} alone": groups.index[groups != g] for g in [*GROUPS, "own variance and returns"]}
+    there = [g for g in GROUPS if (groups == g).any()]
+    cases |= {f"without {g}": groups.index[groups == g] for g in there}
+    cases |= {f"{g} alone": groups.index[groups != g] for g in [*there, "own variance and returns"]}
     out: dict[tuple[str, str], pd.Series] = {}
     for model in ("pooled", "lightgbm"):
         for number, (case, constant) in enumerate(cases.items()):

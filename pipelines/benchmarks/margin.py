@@ -14,7 +14,7 @@ from calibrator.backtest.kpis import equal_margin_shortfall, procyclicality
 from calibrator.backtest.policies import comparators
 from calibrator.calibrate.procyclicality import limit
 from calibrator.config import Config
-from calibrator.data.sources import load_bars, load_implied_volatility
+from calibrator.data.sources import load_bars, load_inputs
 from calibrator.domain import SIDES
 from calibrator.errors import DataError
 from calibrator.scores import pinball
@@ -101,8 +101,10 @@ def run(
         No decision inside the backtest window.
     """
     bars, _ = load_bars(config, as_of=as_of)
-    implied, _ = load_implied_volatility(config, as_of=as_of)
-    production = produce(bars, implied, config=config, progress=progress)
+    inputs = load_inputs(config, as_of=as_of)
+    production = produce(
+        bars, inputs.implied_volatility, config=config, progress=progress, feeds=inputs.feeds
+    )
     groups: dict[object, list[str]] = {}
     for market, d in production.decisions.items():
         groups.setdefault(d.terms, []).append(market)

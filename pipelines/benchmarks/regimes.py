@@ -9,7 +9,7 @@ from typing import Final
 import pandas as pd
 
 from calibrator.config import Config
-from calibrator.data.sources import load_bars, load_implied_volatility
+from calibrator.data.sources import load_bars, load_inputs
 from calibrator.errors import ConfigError, DataError
 from pipelines.backtesting import in_window
 from pipelines.benchmarks.regimes_liquidations import garch_variance, rankings
@@ -95,10 +95,11 @@ def run(
     """
     chosen = options or Options()
     bars, _ = load_bars(config, as_of=as_of)
-    implied, _ = load_implied_volatility(config, as_of=as_of)
+    inputs = load_inputs(config, as_of=as_of)
     out = []
     for number, steps in enumerate(chosen.horizons):
-        task = Task(_at(config, steps, rarer=1 if number == 0 else RARER), bars, implied, progress)
+        at = _at(config, steps, rarer=1 if number == 0 else RARER)
+        task = Task(at, bars, inputs.implied_volatility, progress, inputs.feeds)
         out.append(_part(outlook(task), chosen, first=number == 0))
     return out
 

@@ -9,9 +9,11 @@ import pandas as pd
 
 from calibrator.config import Config
 from calibrator.features import Clock, build_features, future_variance
+from calibrator.feeds import Feeds
 from calibrator.forecast.base import VarianceForecaster, walk_forward
 from calibrator.forecast.design import design
 from calibrator.forecast.har import Har
+from calibrator.positioning import join_positioning
 from calibrator.regimes.classifier import WEIGHTS, StressClassifier, stress_design
 from calibrator.regimes.jump_model import jump_lead
 from calibrator.regimes.labels import stress_label, stress_threshold
@@ -51,12 +53,15 @@ class Task:
         Conforming ``Bars`` and ``ImpliedVolatility``.
     progress : callable
         Called with (what, done, total).
+    feeds : Feeds
+        Funding, open interest and liquidations.
     """
 
     config: Config
     bars: pd.DataFrame
     implied: pd.DataFrame
     progress: Progress
+    feeds: Feeds = field(default_factory=Feeds.none)
 
     def report(self, what: str, done: int, total: int) -> None:
         """Report with the horizon's name."""
@@ -165,6 +170,7 @@ def prepare(task: Task, clock: Clock) -> Rows:
     config, steps = task.config, task.config.forecast.steps
     regime = config.regime
     features = build_features(task.bars, clock=clock, implied_volatility=task.implied)
+    features = join_positioning(features, task.feeds, cadence=clock.cadence * clock.step)
     targets = future_variance(task.bars, features, clock=clock)
     core = Har(steps=steps, window=config.forecast.har_window).forecast(features)
     threshold = stress_threshold(
