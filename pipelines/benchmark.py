@@ -25,6 +25,10 @@ SYMBOL = typer.Option("--symbol", help="Underlying of the carry and of the verti
 PORTFOLIO_CONFIG = typer.Option(
     "--config", "-c", help="Run whose forecasts make the grids; without it no prices are replayed."
 )
+LENDING = typer.Option("--lending", help="Liquidations with both legs.", show_default=False)
+SEIZED = typer.Option("--seized", help="Liquidations without a debt leg.", show_default=False)
+PANEL = typer.Option("--panel", help="Liquidations per market and day.", show_default=False)
+ACCOUNTS = typer.Option("--accounts", help="Snapshots of lending accounts.", show_default=False)
 SCALE = typer.Option("--scale", min=0.001, max=1.0, help="Share of the full sample.")
 
 
@@ -220,6 +224,41 @@ def portfolio(  # noqa: PLR0913, PLR0917 - one parameter per option
         files = write(tables, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
         console.print(files["table"].read_text(), markup=False, highlight=False)
         print_files(files, console)
+
+
+@app.command()
+def liquidations(  # noqa: PLR0913, PLR0917 - one parameter per option
+    config: Annotated[Path, CONFIG],
+    home: Annotated[Path, HOME] = Path("home"),
+    as_of: Annotated[str | None, AS_OF] = None,
+    overrides: Annotated[list[str] | None, SET] = None,
+    lending: Annotated[list[Path] | None, LENDING] = None,
+    seized: Annotated[list[Path] | None, SEIZED] = None,
+    panel: Annotated[list[Path] | None, PANEL] = None,
+    accounts: Annotated[list[Path] | None, ACCOUNTS] = None,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Hold the schedule against recorded vaults, liquidations, accounts and stress cases.
+
+    Example: `python -m pipelines benchmark liquidations --config pipelines/config/liquidations.yaml`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
+        from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
+        from pipelines.benchmarks.liquidations import Files, run, write  # noqa: PLC0415
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        settings = load_config(config, overrides or ())
+        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
+        files = Files(*(tuple(f or ()) for f in (lending, seized, panel, accounts)))
+        with bars(console) as progress:
+            done = run(settings, files, as_of=at, progress=progress)
+        made = write(done, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(made["table"].read_text(), markup=False, highlight=False)
+        print_files(made, console)
 
 
 def _steps(text: str | None) -> tuple[int, ...] | None:

@@ -125,7 +125,7 @@ def _read(file: FeedFile, kinds: dict[str, Kind]) -> pd.DataFrame:
         if name not in names:
             raise DataError(f"{file.path}: column {name!r} is missing; the file has {', '.join(names[:10])}")
     wanted: dict[str, Kind] = dict.fromkeys(file.where, "text")
-    table = read_table(file.path, wanted | {found[n]: kind for n, kind in kinds.items()})
+    table = _named(file, wanted | {found[n]: kind for n, kind in kinds.items()}, found.get("vault"))
     for column, text in file.where.items():
         table = table[table[column] == text]
     if table.empty:
@@ -135,6 +135,22 @@ def _read(file: FeedFile, kinds: dict[str, Kind]) -> pd.DataFrame:
     if frame[numbers].isna().to_numpy().any():
         raise DataError(f"{file.path}: {', '.join(numbers)} must not be missing, they are")
     return frame
+
+
+def _named(file: FeedFile, kinds: dict[str, Kind], vault: str | None) -> pd.DataFrame:
+    """Read a table; vaults may be numbered instead of named."""
+    try:
+        return read_table(file.path, kinds)
+    except DataError as error:
+        if vault is None or f"column {vault!r}: must be text" not in str(error):
+            raise
+    table = read_table(file.path, kinds | {vault: "number"})
+    whole = table[vault].notna() & (table[vault] % 1 == 0)
+    if not whole.all():
+        raise DataError(
+            f"{file.path}: column {vault!r} must hold names or whole numbers, row {whole.idxmin()}"
+        )
+    return table.assign(**{vault: table[vault].astype("int64").astype("str")})
 
 
 def vault_backtest(production: Production, bars: pd.DataFrame) -> VaultBacktest:

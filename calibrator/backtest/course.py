@@ -170,6 +170,8 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
 
     Raises
     ------
+    DataError
+        A position of an unknown tier, that opens outside the bars or closes before it opens.
     ValueError
         Negative fund.
 
@@ -186,6 +188,7 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
     """
     if not 0 <= fund < np.inf:
         raise ValueError(f"fund must be finite and not negative, was {fund}")
+    _refuse(positions, tiers=len(course.terms.notional_floor), bars=len(course.prices.time))
     room = 64 + len(positions.opened) * 5 // 4
     while True:
         book, tape = _book(course, positions), _tape(len(course.prices.time), room, fund)
@@ -202,6 +205,20 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
         np.where(alive, book.quantity, 0.0),
         book.key,
     )
+
+
+def _refuse(positions: Positions, *, tiers: int, bars: int) -> None:
+    for what, bad, values in (
+        (f"tier must be below {tiers}", (positions.tier < 0) | (positions.tier >= tiers), positions.tier),
+        (f"must open in one of {bars} bars", ~((positions.opened >= 0) & (positions.opened < bars)),
+         positions.opened),
+        ("must not close before it opens", positions.closes < positions.opened, positions.closes),
+        ("direction must be +1 or -1", ~np.isin(positions.direction, (1, -1)), positions.direction),
+        ("quantity must be positive", ~(positions.quantity > 0), positions.quantity),
+    ):  # fmt: skip
+        if bad.any():
+            at = int(bad.argmax())
+            raise DataError(f"position {at}: {what}, was {values[at]}")
 
 
 def _path(course: Course) -> heaps.Path:

@@ -1,5 +1,7 @@
 """The venue: one transition, a plain loop, heaps with identical events, and money that is conserved."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -258,5 +260,14 @@ def test_bad_course() -> None:
         plain_course(course.prices, course.terms, funding_rate=np.zeros(3))
     with pytest.raises(DataError, match="depth: is out of bounds in bar 2"):
         plain_course(course.prices, course.terms, depth=np.where(np.arange(bars) == 2, 0.0, 1.0))
+    for change, match in (
+        ({"tier": positions.tier + 3}, "position 0: tier must be below 3, was"),
+        ({"opened": positions.opened + 40}, "position 0: must open in one of 40 bars, was"),
+        ({"closes": positions.opened - 1}, "position 0: must not close before it opens"),
+        ({"direction": 0 * positions.direction}, r"position 0: direction must be \+1 or -1, was 0"),
+        ({"quantity": -positions.quantity}, "position 0: quantity must be positive"),
+    ):
+        with pytest.raises(DataError, match=match):
+            fast_replay(course, replace(positions, **change), rules=Rules())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="fund must be finite and not negative, was -1"):
         fast_replay(course, positions, rules=Rules(), fund=-1)
