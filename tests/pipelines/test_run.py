@@ -29,6 +29,8 @@ FRAMES = {
     "haircuts": frames.HAIRCUTS,
     "plan": frames.PLAN,
     "schedule": frames.SCHEDULE_HISTORY,
+    "exposures": frames.EXPOSURES,
+    "per_unit": frames.PER_UNIT,
 }
 
 
