@@ -191,11 +191,18 @@ class MarketConfig(Section):
 
 
 class PublishConfig(Section):
-    """Who the document is for and how long it holds."""
+    """Who the document is for, how long it holds, and which moves need a second key."""
 
     protocol: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="audience of the file")
+    chain: str = Field(
+        "off-chain",
+        pattern=r"^(off-chain|[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32})$",
+        description="chain of the audience as in CAIP-2 (eip155:1), or off-chain",
+    )
     valid_for: Bars = Field(7, description="decisions after as-of at which a document expires")
     metadata_days: int = Field(7, ge=1, le=365, description="days until the repository's metadata expire")
+    approve_tightening: float = Field(0.5, gt=0, le=1e6, description="relative move up that needs approval")
+    approve_loosening: float = Field(0.1, gt=0, le=1, description="relative move down that needs approval")
 
 
 class TrackingConfig(Section):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipelines import benchmark
+from pipelines import benchmark, keys, publish_verbs
 from pipelines.terminal import AS_OF, CONFIG, DEBUG, HOME, SET, parse_time, reported
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ app = typer.Typer(
     "failed, 6 lock held, 7 signing, 8 publish I/O, 9 internal.",
 )
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(keys.app, name="keys")
+app.command()(publish_verbs.publish)
+app.command()(publish_verbs.refresh)
 
 
 @app.callback()

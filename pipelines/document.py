@@ -93,6 +93,7 @@ def build_document(
     return ParameterDocument(
         sequence=previous.sequence + 1 if previous else 1,
         protocol=config.publish.protocol,
+        chain=config.publish.chain,
         issued_at=as_of,
         valid_from=effective,
         expires_at=effective + clock.step * (config.publish.valid_for * config.forecast.cadence),

@@ -1,7 +1,7 @@
 """The whole job: load, produce, challenge, sign, report, track."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,8 +13,6 @@ from calibrator.errors import ConfigError, PublishError
 from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.constraints import check_update
 from calibrator.publish.document import ParameterDocument, encode
-from calibrator.publish.keys import create_keys
-from calibrator.publish.repository import latest, publish
 from calibrator.publish.storage import lock
 from pipelines.backtesting import Backtest, backtest, in_window
 from pipelines.capital import capital
@@ -23,6 +21,7 @@ from pipelines.forecasting import Progress
 from pipelines.models import model_digests, model_texts
 from pipelines.portfolio import with_portfolio
 from pipelines.production import Production, produce
+from pipelines.publishing import in_force, publish_document
 from pipelines.report.figures import draw, png_files
 from pipelines.report.page import Review, build_report
 from pipelines.store import config_digest, run_folder, save, save_frame, save_json
@@ -116,7 +115,7 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         }
         for model, text in texts.items():
             files[f"model {model}"] = save(_made(home / "models" / folder.name) / model, text)
-        published = _publish(home, config, document, clock)
+        published = publish_document(config, document, home=home, clock=clock)
         progress("report", 2, 2)
         _track(tracked, document, challenged, files)
     files = {what: path for what, path in files.items() if not what.startswith("model ")}
@@ -161,7 +160,7 @@ def _document(
     production: Production, home: Path, as_of: datetime, stale: set[str], identity: Identity
 ) -> ParameterDocument:
     """Build the next document, or return the published one when nothing went into it that is new."""
-    last = latest(home) if (home / "published").exists() else None
+    last = in_force(home)
     if last is not None and (last.issued_at, last.config_digest, last.data_digest, last.model_digests) == (
         as_of,
         identity.config,
@@ -175,23 +174,13 @@ def _document(
 
 def _check(production: Production, home: Path, document: ParameterDocument) -> None:
     """Refuse an update that moves faster than the limits allow over the decisions since the last document."""
-    last = latest(home) if (home / "published").exists() else None
+    last = in_force(home)
     if last is None or last == document:
         return
     since = pd.Timestamp(last.issued_at)
     passed = [int((d.table.index > since).sum()) for d in production.decisions.values()]
     limits = production.config.margin.limits.to_domain()
     check_update(last, document, limits, decisions=max([1, *passed]))
-
-
-def _publish(home: Path, config: Config, document: ParameterDocument, clock: datetime) -> bool:
-    if not (home / "keys").exists():
-        create_keys(home / "keys")
-    last = latest(home) if (home / "published").exists() else None
-    if last == document:
-        return False
-    life = timedelta(days=config.publish.metadata_days)
-    return publish(home, encode(document), now=clock, metadata_life=life)
 
 
 def _save(

@@ -15,6 +15,17 @@ from calibrator.errors import PublishError
 from calibrator.publish.storage import write_atomically
 
 
+def run_name(as_of: datetime) -> str:
+    """Return the name of a run's folder.
+
+    Examples
+    --------
+    >>> run_name(datetime(2019, 1, 4, tzinfo=UTC))
+    '20190104T000000Z'
+    """
+    return as_of.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
 def run_folder(home: Path, as_of: datetime) -> Path:
     """Return (and create) ``home/runs/<as-of>``.
 
@@ -25,7 +36,7 @@ def run_folder(home: Path, as_of: datetime) -> Path:
     ...     run_folder(Path(home), datetime(2019, 1, 4, tzinfo=UTC)).name
     '20190104T000000Z'
     """
-    folder = home / "runs" / as_of.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = home / "runs" / run_name(as_of)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

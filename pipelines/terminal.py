@@ -18,6 +18,7 @@ AS_OF: Final = typer.Option(
 SET: Final = typer.Option(
     "--set", help="Override one key: `section.key=value` (repeatable).", show_default=False
 )
+APPROVE: Final = typer.Option("--approve", help="The second key: an approver's PEM file.", show_default=False)
 DEBUG: Final = typer.Option("--debug", help="Show the traceback of an error.")
 WRITE_DOCS: Final = typer.Option("--write-docs", help="Also write the table to docs/benchmarks/.")
 

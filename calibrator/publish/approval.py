@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from securesystemslib.exceptions import FormatError, VerificationError
+from securesystemslib.exceptions import FormatError, UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner, Key, Signature
 from tuf.api.metadata import Root
 
@@ -147,7 +147,7 @@ def check_approval(
     try:
         keyid, signature = stated["keyid"], Signature(stated["keyid"], stated["sig"])
         approvers(root)[keyid].verify_signature(signature, _statement(document, payload))
-    except (KeyError, TypeError, ValueError, FormatError, VerificationError) as error:
+    except (KeyError, TypeError, ValueError, FormatError, UnverifiedSignatureError) as error:
         raise SignatureError(f"the approval of sequence {document.sequence} does not verify") from error
     return str(keyid)
 

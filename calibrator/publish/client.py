@@ -127,8 +127,7 @@ def anchor_on_first_use(trusted: Path, location: str | Path) -> None:
     """
     if (trusted / "anchor.json").exists():
         return
-    with tuf_errors(str(location)):
-        base, fetcher = open_location(location)
+    with tuf_errors(str(location)), open_location(location) as (base, fetcher):
         root = fetcher.download_bytes(f"{base}metadata/1.root.json", MAX_ROOT_BYTES)
     anchor(trusted, root)
 
@@ -182,8 +181,10 @@ def verify(
         If something cannot be fetched, stored or decoded, or the clock is behind the publication.
     """
     as_of = _checked_time(now, as_of)
-    with lock(trusted / ".lock"), tuf_errors(str(location)):
-        return _Session(location, trusted, now).accept(name, as_of, audience or Audience()).document
+    place = str(location)
+    with lock(trusted / ".lock"), tuf_errors(place), open_location(location) as (base, fetcher):
+        session = _Session(base, fetcher, trusted, now)
+        return session.accept(name, as_of, audience or Audience()).document
 
 
 def verify_all(
@@ -203,8 +204,9 @@ def verify_all(
         As `verify`; also if a payload is not the one that was signed.
     """
     as_of = _checked_time(now, as_of)
-    with lock(trusted / ".lock"), tuf_errors(str(location)):
-        session = _Session(location, trusted, now)
+    place = str(location)
+    with lock(trusted / ".lock"), tuf_errors(place), open_location(location) as (base, fetcher):
+        session = _Session(base, fetcher, trusted, now)
         verified = session.accept(name, as_of, audience or Audience())
         for path in session.made_from(name, verified.document):
             verified.targets[path] = session.fetch(path)
@@ -237,9 +239,8 @@ def _checked_time(now: datetime, as_of: datetime | None) -> datetime:
 class _Session:
     """One visit to a repository, with metadata that verify."""
 
-    def __init__(self, location: str | Path, trusted: Path, now: datetime) -> None:
-        self._location, self._trusted = location, trusted
-        self._base, self._fetcher = open_location(location)
+    def __init__(self, base: str, fetcher: FetcherInterface, trusted: Path, now: datetime) -> None:
+        self._base, self._fetcher, self._trusted = base, fetcher, trusted
         try:
             root = (trusted / "anchor.json").read_bytes()
         except FileNotFoundError as error:
@@ -291,7 +292,7 @@ class _Session:
         check_name(name)
         target: TargetFile | None = self._set.targets.targets.get(name)
         if target is None:
-            raise PublishError(f"{self._location} holds no document called {name}")
+            raise PublishError(f"the repository holds no document called {name}")
         if target.length > MAX_BYTES:
             raise PublishError(f"{name} must not exceed {MAX_BYTES} bytes, is said to have {target.length}")
         return target

@@ -1,6 +1,7 @@
 """How a consumer reaches a repository: by http(s) or from a folder, within bounds, following no link."""
 
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import Metadata, Snapshot, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
+from urllib3.response import BaseHTTPResponse
 
 from calibrator.errors import PublishError, RollbackError
 from calibrator.publish.metadata import MAX_METADATA_BYTES
@@ -33,6 +35,25 @@ class FolderFetcher(FetcherInterface):
             return iter([read_inside(self._folder, tuple(path.split("/")), max_bytes=MAX_METADATA_BYTES)])
         except FileNotFoundError as error:  # the walk along the roots ends at the first one that is not there
             raise DownloadHTTPError(f"{path} not found in {self._folder}", 404) from error
+
+
+class WebFetcher(Urllib3Fetcher):
+    """python-tuf's own fetcher, which leaves its connections to the garbage collector, with an end."""
+
+    def __init__(self) -> None:
+        super().__init__(socket_timeout=TIMEOUT_SECONDS)
+        self._responses: list[BaseHTTPResponse] = []
+
+    def _chunks(self, response: BaseHTTPResponse) -> Iterator[bytes]:
+        self._responses.append(response)
+        return super()._chunks(response)
+
+    def close(self) -> None:
+        """Hang up, also on a server that is still sending."""
+        for response in self._responses:
+            response.close()
+        for manager in self._proxy_env._pool_managers.values():  # noqa: SLF001
+            manager.clear()
 
 
 class BoundedUpdater(Updater):
@@ -62,8 +83,9 @@ def _check_jump(name: str, known: int, offered: int) -> None:
         )
 
 
-def open_location(location: str | Path) -> tuple[str, FetcherInterface]:
-    """Return the base of all addresses in a repository, and what fetches them.
+@contextmanager
+def open_location(location: str | Path) -> Iterator[tuple[str, FetcherInterface]]:
+    """Yield the base of all addresses in a repository, and what fetches them; then hang up.
 
     Raises
     ------
@@ -72,10 +94,12 @@ def open_location(location: str | Path) -> tuple[str, FetcherInterface]:
     """
     text = str(location)
     if text.startswith(("http://", "https://")):
-        return text.rstrip("/") + "/", Urllib3Fetcher(socket_timeout=TIMEOUT_SECONDS)
+        with closing(WebFetcher()) as fetcher:
+            yield text.rstrip("/") + "/", fetcher
+        return
     folder = Path(location)
     if not (folder / "metadata").is_dir():
         raise PublishError(
             f"{folder} must be a published folder (it holds metadata/ and targets/) or an address"
         )
-    return FOLDER, FolderFetcher(folder)
+    yield FOLDER, FolderFetcher(folder)

@@ -15,6 +15,7 @@ from calibrator.publish.document import (
     PerpetualParameters,
     PlannedMargin,
 )
+from calibrator.publish.parts import OFF_CHAIN
 
 REGIME_STYLE: Final = {"CALM": "green", "ELEVATED": "yellow", "STRESS": "bold red"}
 EFFECT: Final = {True: ("tightens", "red"), False: ("loosens", "green"), None: ("", "")}
@@ -26,7 +27,7 @@ def show_document(document: ParameterDocument, *, checked: str, now: datetime) -
     console = _console()
     stale = now >= document.expires_at
     console.print(
-        Text(f"{document.protocol}, sequence {document.sequence} ({checked})", style="bold"),
+        Text(f"{_audience(document)}, sequence {document.sequence} ({checked})", style="bold"),
         Text(
             f"issued {document.issued_at:%Y-%m-%d %H:%M}, valid from {document.valid_from:%Y-%m-%d %H:%M} UTC"
         ),
@@ -52,8 +53,11 @@ def show_changes(old: ParameterDocument, new: ParameterDocument) -> None:
     """Print what changes from ``old`` to ``new``, tightening in red, loosening in green."""
     console = _console()
     found = changes(old, new)
+    if (old.protocol, old.chain) != (new.protocol, new.chain):
+        warning = f"another audience: {_audience(old)} before, {_audience(new)} now"
+        console.print(Text(warning, style="bold red"))
     title = (
-        f"{new.protocol}: sequence {old.sequence} to {new.sequence}, "
+        f"{_audience(new)}: sequence {old.sequence} to {new.sequence}, "
         f"in force from {new.valid_from:%Y-%m-%d %H:%M} UTC"
     )
     if not found:
@@ -75,6 +79,11 @@ def show_changes(old: ParameterDocument, new: ParameterDocument) -> None:
     console.print(table)
     tighter, looser = (sum(change.tightens is which for change in found) for which in (True, False))
     console.print(Text(f"{len(found)} changes: {tighter} tighten, {looser} loosen"))
+
+
+def _audience(document: ParameterDocument) -> str:
+    on = "" if document.chain == OFF_CHAIN else f" on {document.chain}"
+    return f"{document.protocol}{on}"
 
 
 def _perpetuals(markets: list[PerpetualParameters]) -> Table:

@@ -17,6 +17,7 @@ from calibrator.publish.document import (
     TierParameters,
     encode,
 )
+from pipelines.benchmarks.attack_stage import Stage
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -134,3 +135,13 @@ def follow() -> Callable[[ParameterDocument], ParameterDocument]:
         return document(previous.sequence + 1, previous_digest=digest(encode(previous)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return Stage.build(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def stage(template: Stage, tmp_path: Path) -> Stage:
+    return template.copy(tmp_path / "stage")
