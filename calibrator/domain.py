@@ -80,6 +80,28 @@ class Market:
         return f"{self.protocol}:{self.symbol}"
 
 
+def check_margins(initial_ppm: int, maintenance_ppm: int) -> None:
+    """Refuse margins that are not ordered; the rule of `MarginTier`, for those who need no tier.
+
+    Raises
+    ------
+    ValueError
+        Unless ``0 < maintenance < initial <= 1 000 000 ppm``.
+
+    Examples
+    --------
+    >>> check_margins(50_000, 50_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: margins must satisfy 0 < maintenance < initial <= 1000000 ppm, were maintenance 50000, ...
+    """
+    if not 0 < maintenance_ppm < initial_ppm <= PPM:
+        raise ValueError(
+            "margins must satisfy 0 < maintenance < initial <= 1000000 ppm, were "
+            f"maintenance {maintenance_ppm}, initial {initial_ppm}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class MarginTier:
     """Margins that apply to the part of a position's notional above ``notional_floor`` (quote units).
@@ -102,11 +124,7 @@ class MarginTier:
     def __post_init__(self) -> None:
         if self.notional_floor < 0:
             raise ValueError(f"notional_floor must not be negative, was {self.notional_floor}")
-        if not 0 < self.maintenance_margin_ppm < self.initial_margin_ppm <= PPM:
-            raise ValueError(
-                "margins must satisfy 0 < maintenance < initial <= 1000000 ppm, were "
-                f"maintenance {self.maintenance_margin_ppm}, initial {self.initial_margin_ppm}"
-            )
+        check_margins(self.initial_margin_ppm, self.maintenance_margin_ppm)
 
 
 @dataclass(frozen=True, slots=True)

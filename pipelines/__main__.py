@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipelines import benchmark, keys, publish_verbs
+from pipelines import benchmark, benchmark_publishing, keys, publish_verbs
 from pipelines.terminal import AS_OF, CONFIG, DEBUG, HOME, SET, parse_time, reported
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(keys.app, name="keys")
+benchmark.app.command()(benchmark_publishing.faults)
+benchmark.app.command()(benchmark_publishing.consumer)
 app.command()(publish_verbs.publish)
 app.command()(publish_verbs.refresh)
 

@@ -134,19 +134,25 @@ def approve(
 def check_approval(
     root: Root, document: ParameterDocument, payload: bytes, custom: Mapping[str, Any] | None
 ) -> str | None:
-    """Return the id of the key that approved a document, or None if it carries no approval.
+    """Return the id of the key that approved a document, or None if no approver of today did.
+
+    An approval by a key that the root does not name (any more) is none: after a change of approvers a
+    document in force stays in force, but not for a consumer that asks for an approval.
 
     Raises
     ------
     SignatureError
-        If it carries one that is not by an approver of ``root``, or is for another document.
+        If it carries an approver's approval of something else, or one that cannot be read.
     """
     stated = (custom or {}).get(FIELD)
     if stated is None:
         return None
     try:
         keyid, signature = stated["keyid"], Signature(stated["keyid"], stated["sig"])
-        approvers(root)[keyid].verify_signature(signature, _statement(document, payload))
+        key = approvers(root).get(keyid)
+        if key is None:
+            return None
+        key.verify_signature(signature, _statement(document, payload))
     except (KeyError, TypeError, ValueError, FormatError, UnverifiedSignatureError) as error:
         raise SignatureError(f"the approval of sequence {document.sequence} does not verify") from error
     return str(keyid)

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from calibrator.domain import PPM, HaircutSchedule, MarginSchedule, MarginTier
+from calibrator.domain import PPM, HaircutSchedule, MarginSchedule, MarginTier, check_margins
 from calibrator.errors import PublishError
 from calibrator.publish import canonical
 from calibrator.publish.canonical import Amount, Time
@@ -96,7 +96,7 @@ class PlannedMargin(Part):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        MarginTier(0, self.initial_margin_ppm, self.maintenance_margin_ppm)
+        check_margins(self.initial_margin_ppm, self.maintenance_margin_ppm)
         return self
 
 
@@ -308,9 +308,11 @@ class ParameterDocument(Part):
                 f"{self.issued_at}, {self.valid_from}, {self.expires_at}"
             )
         for market in self.markets:
-            times = [self.valid_from, *(change.effective_from for change in market.plan)]
-            if any(second <= first for first, second in pairwise(times)):
-                raise ValueError(f"{market.symbol}: plan must rise in time and start after valid_from")
+            last = self.valid_from
+            for change in market.plan:
+                if change.effective_from <= last:
+                    raise ValueError(f"{market.symbol}: plan must rise in time and start after valid_from")
+                last = change.effective_from
         return self
 
     @model_validator(mode="after")

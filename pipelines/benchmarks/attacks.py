@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signature as Signed
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from calibrator.errors import ApprovalError, ConstraintError, ExpiredError, PublishError, RollbackError
@@ -169,8 +170,16 @@ def _unapproved_loosening(stage: Stage) -> None:
     stage.offer(encode(sample_document(previous=decode(stage.payload), move_ppm=-20_000)))
 
 
-def _forged_approval(stage: Stage) -> None:
-    signature = stage.signer("targets").sign(b"anything")
+def _approval_by_a_daily_key(stage: Stage) -> None:
+    stage.audience = Audience(protocol="demo", max_loosening=0.1)
+    _forge(stage, stage.signer("targets").sign(b"anything"))
+
+
+def _approval_of_something_else(stage: Stage) -> None:
+    _forge(stage, stage.signer("approver").sign(b"anything"))
+
+
+def _forge(stage: Stage, signature: Signed) -> None:
     approval = {"keyid": signature.keyid, "sig": signature.signature}
     document = sample_document(previous=decode(stage.payload), move_ppm=-20_000)
     stage.offer(encode(document), custom={"approval": approval})
@@ -354,7 +363,8 @@ ATTACKS: Final = (
     Attack("wrong audience", _wrong_audience, ConstraintError, "meant for protocol demo, is for aave-v3"),
     Attack("wrong chain", _wrong_chain, ConstraintError, "meant for chain off-chain, is for eip155:1"),
     Attack("not approved", _unapproved_loosening, ApprovalError, "and no second key approved it"),
-    Attack("not approved", _forged_approval, Signature, "the approval of sequence 3 does not verify"),
+    Attack("not approved", _approval_by_a_daily_key, ApprovalError, "and no second key approved it"),
+    Attack("not approved", _approval_of_something_else, Signature, "approval of sequence 3 does not verify"),
     Attack("duplicate JSON key", _duplicate_key, PublishError, "duplicate key 'sequence'"),
     Attack("non-canonical JSON", _non_canonical, PublishError, "RFC 8785 form differs"),
     Attack("NaN", _not_a_number, PublishError, "numbers are integers, was NaN"),

@@ -21,6 +21,7 @@ from calibrator.publish.document import (
 )
 from calibrator.publish.keys import load_signers
 from calibrator.publish.repository import publish
+from calibrator.publish.rotation import Keyring, rotate
 from pipelines.benchmarks.attack_stage import Stage
 from pipelines.benchmarks.documents import NOW, sample_document
 
@@ -136,3 +137,15 @@ def test_of_a_loan_the_buffer_counts(
     old = make_document(markets=(make_collateral(haircut=collateral(690_000, 720_000)),))
     new = make_document(markets=(make_collateral(haircut=collateral(ltv, threshold)),))
     assert len(moves(old, new, RULE)) == count
+
+
+def test_a_document_outlives_the_approver_who_approved_it(stage: Stage) -> None:
+    payload = encode(after(stage, -6_000))
+    publish(stage.home, payload, now=NOW, approval=with_key(key_of(stage, "approver")))
+    rotate(Keyring(stage.home, NOW), "approver")
+    strict = stage.copy(stage.place.parent / "strict")
+    strict.audience = Audience(max_loosening=0.1)
+    with pytest.raises(ApprovalError, match="and no second key approved it"):
+        strict.check()
+    seen = stage.check()
+    assert (seen.document.sequence, seen.approved_by) == (3, None)

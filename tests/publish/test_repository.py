@@ -2,15 +2,12 @@
 
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import pytest
 
 from calibrator.errors import ExpiredError, LockError, PublishError, RollbackError, SignatureError
@@ -247,40 +244,3 @@ def test_a_folder_that_cannot_be_written_is_named(home: Path, payload: bytes) ->
     (home / "published").write_bytes(b"a file where a folder belongs")
     with pytest.raises(PublishError, match="published: cannot be read or written"):
         publish(home, payload, now=NOW)
-
-
-PUBLISHER = """
-import sys
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from calibrator.publish.canonical import digest
-from calibrator.publish.document import decode, encode
-from calibrator.publish.repository import latest, publish
-home = Path(sys.argv[1])
-while True:
-    last = latest(home)
-    changes = {"sequence": last.sequence + 1, "previous_digest": digest(encode(last))}
-    payload = encode(last.model_copy(update=changes))
-    publish(home, payload, now=datetime(2025, 1, 1, 1, tzinfo=UTC) + timedelta(seconds=last.sequence))
-    print(last.sequence + 1, flush=True)
-"""
-
-
-def test_a_killed_publisher_leaves_nothing_torn(published: Path, tmp_path: Path) -> None:
-    trusted, seen = tmp_path / "trusted", 1
-    anchor_on_first_use(trusted, published / "published")
-    for delay in np.random.default_rng(20250101).uniform(0.0, 0.12, size=5):
-        with subprocess.Popen(
-            [sys.executable, "-c", PUBLISHER, str(published)], stdout=subprocess.PIPE
-        ) as run:
-            assert run.stdout is not None
-            announced = [int(run.stdout.readline())]  # at least one publication, then killed anywhere
-            with pytest.raises(subprocess.TimeoutExpired):
-                run.wait(float(delay))
-            run.kill()
-            announced += [int(line) for line in run.stdout.read().split()]
-        document = verify(published / "published", trusted=trusted, now=NOW, as_of=NOW)
-        assert document.sequence >= max([seen, *announced])
-        assert document == latest(published)
-        seen = document.sequence
-    assert seen > 1
