@@ -233,14 +233,14 @@ def test_diff_says_what_changes_and_for_whom(place: Path, run: Run) -> None:
     assert "BTC-USD maintenance margin open positions from 1,000,000 5.10% 5.60% +50 tightens" in rows
     assert "[bold]ETH/USDC @ mainnet haircut value of the collateral 20.00% 19.50% -50 loosens" in rows
     assert rows[-1] == "5 changes: 4 tighten, 1 loosen"
-    assert "no margin, haircut or threshold changes" in run("diff new.json new.json").out
+    assert "no margin, haircut, threshold or cap changes" in run("diff new.json new.json").out
 
 
 @pytest.mark.parametrize(
     "arguments", ["--help", "verify --help", "show new.json", f"{VERIFY} {ROOT} --as-of 2025-01-02"]
 )
 def test_the_command_loads_nothing_heavy(place: Path, arguments: str) -> None:
-    heavy = "{'pandas', 'numpy', 'mlflow', 'scipy', 'sklearn', 'lightgbm', 'pandera', 'yaml'}"
+    heavy = "{'pandas', 'numpy', 'mlflow', 'scipy', 'sklearn', 'lightgbm', 'pandera', 'yaml', 'boto3'}"
     code = (
         "import sys, atexit\n"
         f"atexit.register(lambda: print('loaded:', sorted({heavy} & set(sys.modules))))\n"

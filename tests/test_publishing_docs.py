@@ -65,7 +65,9 @@ def test_every_command_of_the_runbook_works_in_its_order(place: Path) -> None:
 def test_the_published_schema_is_the_documented_one() -> None:
     """Made by: python -c "import json; from calibrator.publish.document import json_schema; ..."."""
     written = ROOT / "docs" / SCHEMA
-    assert json.loads(written.read_text()) == json_schema()
+    assert json.loads(written.read_text()) == json_schema(), (
+        f"{written} is not what json_schema() returns: write it again (json.dumps, indent=2, sort_keys=True)"
+    )
     assert SCHEMA in RUNBOOK
 
 

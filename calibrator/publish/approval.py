@@ -43,11 +43,12 @@ def moves(old: ParameterDocument, new: ParameterDocument, rule: Approval) -> lis
     """List, one sentence each, the changes from ``old`` to ``new`` that need an approval.
 
     A move is relative: of a margin, haircut or penalty to its old value, of a loan-to-value or threshold to
-    what it left of the collateral. A value that was zero moves without bound.
+    what it left of the collateral. A value that was zero moves without bound. Exposure caps follow depth and
+    fund from day to day; they are shown by `changes` and need no approval.
     """
     found = []
     for change in changes(old, new):
-        if change.old is None or change.new is None or change.tightens is None:
+        if change.old is None or change.new is None or change.tightens is None or change.unit != "ppm":
             continue
         limit = rule.max_tightening_ppm if change.tightens else rule.max_loosening_ppm
         if _exceeds(change, limit):

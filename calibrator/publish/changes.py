@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from calibrator.publish.document import (
     CollateralParameters,
@@ -22,7 +23,7 @@ class Change:
     market, what, whom : str
         Which market, which parameter, who notices.
     old, new : int or None
-        Parts per million; None where the market is not in that document.
+        Parts per million, or an amount; None where that document does not say it.
     tightens : bool or None
         True if traders and borrowers need more collateral than before; None if there is no before or after.
     """
@@ -33,6 +34,7 @@ class Change:
     old: int | None
     new: int | None
     tightens: bool | None
+    unit: Literal["ppm", "amount"] = "ppm"
 
 
 def percent(ppm: int) -> str:
@@ -67,7 +69,7 @@ def changes(old: ParameterDocument, new: ParameterDocument) -> list[Change]:
     Returns
     -------
     list of Change
-        Empty if no margin, haircut, loan-to-value, threshold or penalty differs.
+        Empty if no margin, haircut, loan-to-value, threshold, penalty or exposure cap differs.
     """
     before: dict[Key, MarketParameters] = {market.key: market for market in old.markets}
     after: dict[Key, MarketParameters] = {market.key: market for market in new.markets}
@@ -106,6 +108,8 @@ def _of_perpetual(old: PerpetualParameters, new: PerpetualParameters) -> Iterato
         ):
             if low != high:
                 yield Change(market_title(new), what, f"{whom}{at}", low, high, tightens=high > low)
+    cap = "open interest cap"
+    yield from _of_cap(market_title(new), cap, "new positions", old.open_interest_cap, new.open_interest_cap)
 
 
 def _of_collateral(old: CollateralParameters, new: CollateralParameters) -> Iterator[Change]:
@@ -130,6 +134,14 @@ def _of_collateral(old: CollateralParameters, new: CollateralParameters) -> Iter
     ):
         if low != high:
             yield Change(market_title(new), what, whom, low, high, tightens=(high > low) == tightens)
+    yield from _of_cap(market_title(new), "supply cap", "new collateral", old.supply_cap, new.supply_cap)
+    yield from _of_cap(market_title(new), "borrow cap", "new loans", old.borrow_cap, new.borrow_cap)
+
+
+def _of_cap(market: str, what: str, whom: str, old: int | None, new: int | None) -> Iterator[Change]:
+    if old != new:
+        tightens = None if old is None or new is None else new < old
+        yield Change(market, what, whom, old, new, tightens=tightens, unit="amount")
 
 
 def market_title(market: MarketParameters) -> str:

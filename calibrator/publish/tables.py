@@ -61,24 +61,31 @@ def show_changes(old: ParameterDocument, new: ParameterDocument) -> None:
         f"in force from {new.valid_from:%Y-%m-%d %H:%M} UTC"
     )
     if not found:
-        console.print(Text(f"{title}: no margin, haircut or threshold changes"))
+        console.print(Text(f"{title}: no margin, haircut, threshold or cap changes"))
         return
     table = _table(title, ["Market", "What", "For whom"], ["Old", "New", "bps"], ["Effect"])
     for change in found:
-        moved = None if change.old is None or change.new is None else change.new - change.old
+        stated = change.old is not None and change.new is not None and change.unit == "ppm"
+        moved = (change.new or 0) - (change.old or 0) if stated else None
         effect, style = EFFECT[change.tightens]
         table.add_row(
             Text(change.market),
             change.what,
             change.whom,
-            "-" if change.old is None else percent(change.old),
-            "-" if change.new is None else percent(change.new),
+            _spelled(change.old, change.unit),
+            _spelled(change.new, change.unit),
             Text("" if moved is None else basis_points(moved), style=style),
             Text(effect, style=style),
         )
     console.print(table)
     tighter, looser = (sum(change.tightens is which for change in found) for which in (True, False))
     console.print(Text(f"{len(found)} changes: {tighter} tighten, {looser} loosen"))
+
+
+def _spelled(value: int | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return percent(value) if unit == "ppm" else f"{value:,}"
 
 
 def _audience(document: ParameterDocument) -> str:

@@ -19,10 +19,12 @@ from calibrator.publish.document import (
     ParameterDocument,
     PerpetualParameters,
     TierParameters,
+    _decode_slowly,
     decode,
     encode,
     json_schema,
 )
+from pipelines.benchmarks.documents import sample_document
 
 T = TypeVar("T")
 Make = Callable[..., T]
@@ -195,6 +197,39 @@ def test_decode_refuses(
 def test_decode_refuses_what_is_no_document(payload: bytes, match: str) -> None:
     with pytest.raises(PublishError, match=match):
         decode(payload)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    place=st.integers(0, 10**6),
+    kind=st.sampled_from(["flip", "drop", "twice", "swap"]),
+    bit=st.integers(0, 7),
+)
+def test_judging_at_once_is_judging_rule_by_rule(place: int, kind: str, bit: int) -> None:
+    """The fast path accepts exactly what the slow one accepts, whatever happens to one byte."""
+    good = encode(sample_document(2))
+    at = place % (len(good) - 1)
+    payload = {
+        "flip": good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :],
+        "drop": good[:at] + good[at + 1 :],
+        "twice": good[:at] + good[at : at + 1] + good[at:],
+        "swap": good[:at] + good[at + 1 : at + 2] + good[at : at + 1] + good[at + 2 :],
+    }[kind]
+    verdicts = []
+    for judge in (decode, _decode_slowly):
+        try:
+            verdicts.append(judge(payload))
+        except PublishError as error:
+            verdicts.append(str(error))
+    assert verdicts[0] == verdicts[1]
+
+
+def test_the_chain_is_part_of_the_audience(make_document: Make[ParameterDocument]) -> None:
+    assert make_document().chain == "off-chain"
+    assert make_document(chain="eip155:1").chain == "eip155:1"
+    for wrong in ("mainnet", "eip155:", "eip155:1\n", ""):
+        with pytest.raises(ValidationError, match="should match pattern"):
+            make_document(chain=wrong)
 
 
 def test_truncation_is_refused_wherever_it_falls(payload: bytes) -> None:
