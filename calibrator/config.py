@@ -23,6 +23,7 @@ from calibrator.config_fetch import FetchConfig
 from calibrator.config_jobs import ComputeConfig, JobsConfig
 from calibrator.config_portfolio import PortfolioConfig
 from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, ToolsConfig
+from calibrator.config_target import TargetConfig
 from calibrator.errors import ConfigError
 
 MAX_YAML_BYTES = 1_000_000
@@ -201,6 +202,7 @@ class PublishConfig(Section):
     )
     valid_for: Bars = Field(7, description="decisions after as-of at which a document expires")
     metadata_days: int = Field(7, ge=1, le=365, description="days until the repository's metadata expire")
+    target: TargetConfig | None = Field(None, description="protocol whose payload is published as well")
     approve_tightening: float = Field(0.5, gt=0, le=1e6, description="relative move up that needs approval")
     approve_loosening: float = Field(0.1, gt=0, le=1, description="relative move down that needs approval")
 
@@ -370,7 +372,11 @@ def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
     }
     data = config.data.model_copy(update={"bars": files, **feeds})
     backtest = config.backtest.within(folder)
-    return config.model_copy(update={"data": data, "backtest": backtest})
+    publish = config.publish
+    if publish.target is not None:
+        state = publish.target.model_copy(update={"state": folder / publish.target.state})
+        publish = publish.model_copy(update={"target": state})
+    return config.model_copy(update={"data": data, "publish": publish, "backtest": backtest})
 
 
 def _first(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipelines import benchmark, benchmark_publishing, keys, publish_verbs
+from pipelines import benchmark, benchmark_publishing, keys, protocols, publish_verbs
 from pipelines.terminal import AS_OF, CONFIG, DEBUG, HOME, SET, parse_time, reported
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ app = typer.Typer(
     "failed, 6 lock held, 7 signing, 8 publish I/O, 9 internal.",
 )
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(protocols.app, name="protocols")
 app.add_typer(keys.app, name="keys")
 benchmark.app.command()(benchmark_publishing.faults)
 benchmark.app.command()(benchmark_publishing.consumer)

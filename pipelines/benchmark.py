@@ -261,6 +261,30 @@ def liquidations(  # noqa: PLR0913, PLR0917 - one parameter per option
         print_files(made, console)
 
 
+@app.command()
+def fuzz(
+    home: Annotated[Path, HOME] = Path("home"),
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Judge random (state, update) pairs of every protocol by our simulation and by an independent oracle.
+
+    Example: `python -m pipelines benchmark fuzz --scale 0.01`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from pipelines.benchmarks.fuzz import run, write  # noqa: PLC0415 - keeps --help fast
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        with bars(console) as progress:
+            tallies = run(scale=scale, progress=progress)
+        files = write(tallies, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
 def _steps(text: str | None) -> tuple[int, ...] | None:
     from calibrator.errors import ConfigError  # noqa: PLC0415 - keeps --help fast
 

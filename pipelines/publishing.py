@@ -12,6 +12,7 @@ from calibrator.publish.constraints import check_update
 from calibrator.publish.document import ParameterDocument, decode, encode
 from calibrator.publish.keys import create_keys, load_signer
 from calibrator.publish.repository import latest, publish, refresh
+from pipelines.payloads import payloads_for
 from pipelines.store import config_digest, run_name
 
 DOCUMENT = "parameters.json"
@@ -66,6 +67,8 @@ def publish_document(
     ------
     ApprovalError
         A move needs a second key; what was published stays in force.
+    ConstraintError
+        The target would refuse, clip or misread the update or its plan.
     PublishError
         As `calibrator.publish.repository.publish`.
     """
@@ -73,7 +76,7 @@ def publish_document(
         create_keys(home / "keys")
     if in_force(home) == document:
         return False
-    rules = config.publish
+    rules, targets = config.publish, payloads_for(config, document)
     approval = Approval(
         max_tightening_ppm=round(rules.approve_tightening * PPM),
         max_loosening_ppm=round(rules.approve_loosening * PPM),
@@ -85,6 +88,7 @@ def publish_document(
             encode(document),
             now=clock,
             metadata_life=timedelta(days=rules.metadata_days),
+            targets=targets,
             approval=approval,
         )
     except ApprovalError as error:

@@ -19,6 +19,7 @@ from pipelines.capital import capital
 from pipelines.document import Identity, build_document
 from pipelines.forecasting import Progress
 from pipelines.models import model_digests, model_texts
+from pipelines.payloads import payloads_for, save_payloads
 from pipelines.portfolio import with_portfolio
 from pipelines.production import Production, produce
 from pipelines.publishing import in_force, publish_document
@@ -100,7 +101,7 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         )
         stale = set(findings.loc[findings["rule"] == "stale", "market"])
         document = _document(production, home, at, stale, identity)
-        _check(production, home, document)
+        payloads = _check(production, home, document)
         folder = run_folder(home, at)
         progress("report", 0, 2)
         review = Review(production, document, challenged, findings, bars, version("calibrator"), funds)
@@ -108,7 +109,7 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         page = build_report(review, drawings=drawings)
         tracked.log_figures(png_files(drawings))
         progress("report", 1, 2)
-        files = _save(folder, production, challenged, document, page)
+        files = _save(folder, production, challenged, document, page) | save_payloads(folder, payloads)
         files |= {
             name: save_frame(folder / f"{name}.parquet", frame)
             for name, frame in (("exposures", funds.exposures), ("per_unit", in_window(funds.units, config)))
@@ -172,15 +173,17 @@ def _document(
     return with_portfolio(made, production, previous=last)
 
 
-def _check(production: Production, home: Path, document: ParameterDocument) -> None:
-    """Refuse an update that moves faster than the limits allow over the decisions since the last document."""
+def _check(production: Production, home: Path, document: ParameterDocument) -> dict[str, bytes]:
+    """Refuse an update faster than its limits, or one that its target would not take; return payloads."""
+    payloads = payloads_for(production.config, document)
     last = in_force(home)
     if last is None or last == document:
-        return
+        return payloads
     since = pd.Timestamp(last.issued_at)
     passed = [int((d.table.index > since).sum()) for d in production.decisions.values()]
     limits = production.config.margin.limits.to_domain()
     check_update(last, document, limits, decisions=max([1, *passed]))
+    return payloads
 
 
 def _save(

@@ -19,7 +19,7 @@ from calibrator.publish.adapters.base import (
     Action,
     Adapter,
     Address,
-    Listed,
+    Lent,
     LoanTerms,
     State,
     Step,
@@ -128,7 +128,7 @@ class Collateralised(Wire):
     changed: dict[Parameter, Time] = Field(default_factory=dict)
 
 
-class Reserve(Listed, Collateralised):
+class Reserve(Lent, Collateralised):
     """One reserve; caps in whole tokens, 0 is uncapped; ``changed`` is the steward's clock."""
 
     asset: Address
@@ -229,21 +229,13 @@ def _changed(new: tuple[int, ...], held: Collateralised) -> Limits | None:
 
 
 def _caps(terms: LoanTerms, market: Reserve, state: AaveState) -> list[AnyAction]:
-    supply = None if terms.cap.supply == market.supply_cap else terms.cap.supply
-    borrow = None if terms.cap.borrow == market.borrow_cap else terms.cap.borrow
-    if supply is None and borrow is None:
+    supply = market.tokens(terms.cap.supply)
+    if supply is None or supply == market.supply_cap:
         return []
     if state.route != "oracle":
-        return [Caps(to=state.executor, asset=market.asset, supply_cap=supply, borrow_cap=borrow)]
-    return [
-        OracleCap(to=state.executor, a_token=market.a_token, parameter=name, amount=cap * 10**market.decimals)
-        for name, cap in _named(supply, borrow)
-        if cap is not None
-    ]
-
-
-def _named(supply: int | None, borrow: int | None) -> tuple[tuple[OracleName, int | None], ...]:
-    return ("supplyCap", supply), ("borrowCap", borrow)
+        return [Caps(to=state.executor, asset=market.asset, supply_cap=supply)]
+    amount = supply * 10**market.decimals
+    return [OracleCap(to=state.executor, a_token=market.a_token, parameter="supplyCap", amount=amount)]
 
 
 def _kept(value: int | None) -> int:

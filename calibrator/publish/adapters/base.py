@@ -12,10 +12,18 @@ from calibrator.domain import PPM
 from calibrator.errors import ConstraintError, PublishError
 from calibrator.publish.adapters.evm import mixed_case
 from calibrator.publish.canonical import Amount, Time
+from calibrator.publish.parts import Chain
 
-Chain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{3,32}:[A-Za-z0-9_-]{1,32}$")]
-Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$"), AfterValidator(mixed_case)]
-Symbol = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+def _spelled(address: str) -> str:
+    try:
+        return mixed_case(address)
+    except PublishError as error:
+        raise ValueError(str(error)) from error
+
+
+Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$"), AfterValidator(_spelled)]
+Symbol = Annotated[str, StringConstraints(min_length=1, max_length=194)]
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:-]{1,64}$")]
 Ppm = Annotated[int, Field(ge=0, le=PPM)]
 Share = Annotated[int, Field(ge=1, le=PPM)]
@@ -28,14 +36,14 @@ class Wire(BaseModel):
 
 
 class ExposureCap(Wire):
-    """How much of a market may be open or deposited; None leaves the target's cap as it is.
+    """How much of a market may be open, deposited or lent; None leaves the target's cap as it is.
 
     Attributes
     ----------
     open_interest : int, optional
         Quote units of notional, per side.
     supply, borrow : int, optional
-        Whole tokens.
+        Units of the debt: worth of the collateral deposited, and amount lent against it.
     """
 
     open_interest: Amount | None = None
@@ -203,6 +211,38 @@ class Listed(Wire):
     """
 
     notional: Amount = 0
+
+
+class Lent(Listed):
+    """One collateral as the target lists it.
+
+    Attributes
+    ----------
+    price : int, optional
+        Of one whole token, in millionths of a unit of the debt; turns a supply cap into tokens.
+    """
+
+    price: Annotated[int, Field(ge=1)] | None = None
+
+    def tokens(self, worth: int | None, *, decimals: int = 0) -> int | None:
+        """Return a supply cap in tokens (of ``decimals``), rounded down; None if there is none.
+
+        Raises
+        ------
+        ConstraintError
+            If there is a cap and no price.
+
+        Examples
+        --------
+        >>> Lent(price=2_500_000).tokens(10), Lent().tokens(None)
+        (4, None)
+        """
+        if worth is None:
+            return None
+        if self.price is None:
+            raise ConstraintError("a supply cap needs the collateral's price in the state file (rule price)")
+        one: int = 10**decimals
+        return worth * 1_000_000 * one // self.price
 
 
 S = TypeVar("S", bound=State)

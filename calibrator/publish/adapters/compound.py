@@ -21,7 +21,7 @@ from calibrator.publish.adapters.base import (
     Adapter,
     Address,
     Header,
-    Listed,
+    Lent,
     LoanTerms,
     State,
     Step,
@@ -68,7 +68,7 @@ class Deploy(Action):
 CompoundAction = Annotated[Set | Deploy, Field(discriminator="kind")]
 
 
-class Asset(Listed):
+class Asset(Lent):
     """One collateral of a Comet: factors in 1e-4, the cap in whole tokens; ``staged`` is not deployed yet."""
 
     asset: Address
@@ -124,8 +124,8 @@ def _native(terms: LoanTerms, asset: Asset) -> dict[Any, int]:
         "liquidateCollateralFactor": down(terms.liquidation_threshold_ppm, FACTORS) * STEP,
         "liquidationFactor": down(PPM - terms.liquidation_penalty_ppm, FACTORS) * STEP,
     }
-    if terms.cap.supply is not None:
-        out["supplyCap"] = terms.cap.supply * 10**asset.decimals
+    if (supply := asset.tokens(terms.cap.supply)) is not None:
+        out["supplyCap"] = supply * 10**asset.decimals
     return out
 
 

@@ -19,6 +19,7 @@ from calibrator.publish.adapters.base import (
     Action,
     Adapter,
     Address,
+    Lent,
     Listed,
     State,
     Step,
@@ -80,7 +81,7 @@ class Pair(Listed):
     ramp: Units = 0
 
 
-class Vault(Listed):
+class Vault(Lent):
     """Raw caps of a collateral's own vault, and its token's decimals."""
 
     decimals: Annotated[int, Field(ge=0, le=36)]
@@ -167,13 +168,10 @@ def propose(step: Step, state: EulerState) -> tuple[SetLtv | SetCaps, ...]:
                 )
             )
         vault = state.vaults.get(pair.collateral)
-        if vault and (terms.cap.supply, terms.cap.borrow) != (None, None):
-            new = [
-                raw if cap is None else amount_cap(cap * 10**vault.decimals)
-                for raw, cap in ((vault.supply_cap, terms.cap.supply), (vault.borrow_cap, terms.cap.borrow))
-            ]
-            if new != [vault.supply_cap, vault.borrow_cap]:
-                out.append(SetCaps(vault=pair.collateral, supply_cap=new[0], borrow_cap=new[1]))
+        supply = vault.tokens(terms.cap.supply, decimals=vault.decimals) if vault else None
+        if vault and supply is not None and amount_cap(supply) != vault.supply_cap:
+            cap = SetCaps(vault=pair.collateral, supply_cap=amount_cap(supply), borrow_cap=vault.borrow_cap)
+            out.append(cap)
     return tuple(out)
 
 

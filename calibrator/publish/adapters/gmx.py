@@ -8,7 +8,7 @@ References
 gmx-io/gmx-synthetics a5c0c883: contracts/config/{Config,ConfigSyncer}.sol, contracts/data/Keys.sol.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from calibrator.errors import PublishError
 from calibrator.publish.adapters import evm, safe, text
@@ -31,10 +31,11 @@ NAME: Final = "gmx-v2"
 ONE: Final = 10**30
 _SET: Final = "setUint(bytes32,bytes,uint256)"
 _PUBLISH: Final = "publishRiskParameterUpdate(string,bytes,string,address,bytes)"
-Key_ = Literal[
+Key = Literal[
     "MIN_COLLATERAL_FACTOR", "MIN_COLLATERAL_FACTOR_FOR_LIQUIDATION", "MAX_OPEN_INTEREST_LONG",
     "MAX_OPEN_INTEREST_SHORT",
 ]  # fmt: skip
+KEYS: Final[tuple[Key, ...]] = get_args(Key)
 ORACLE_NAMES: Final[dict[str, str]] = {
     "MAX_OPEN_INTEREST_LONG": "maxOpenInterestForLongs",
     "MAX_OPEN_INTEREST_SHORT": "maxOpenInterestForShorts",
@@ -46,7 +47,7 @@ class SetUint(Action):
 
     to: Address
     market: Address
-    key: Key_
+    key: Key
     value: Amount
 
 
@@ -177,12 +178,7 @@ def _action(one: Call, route: str) -> SetUint:
         key, data = evm.unabi(["bytes32", "bytes"], where)
         value = int.from_bytes(raw, "big")
     market = evm.checksummed("0x" + data[12:32].hex())
-    for name in (
-        "MIN_COLLATERAL_FACTOR",
-        "MIN_COLLATERAL_FACTOR_FOR_LIQUIDATION",
-        "MAX_OPEN_INTEREST_LONG",
-        "MAX_OPEN_INTEREST_SHORT",
-    ):
+    for name in KEYS:
         action = SetUint(to=one.to, market=market, key=name, value=value)
         if _where(action) == (key, data):
             return action

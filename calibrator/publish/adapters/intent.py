@@ -1,5 +1,6 @@
 """From a parameter document to what it asks of a target: the current terms and every step of the plan."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,30 +21,30 @@ from calibrator.publish.document import (
 Terms = PerpetualTerms | LoanTerms
 
 
-def intent_of(document: ParameterDocument, caps: Mapping[str, ExposureCap] | None = None) -> Intent:
+def intent_of(document: ParameterDocument) -> Intent:
     """Return what ``document`` asks, with the exposure caps that travel with it.
 
     Parameters
     ----------
     document : ParameterDocument
-    caps : mapping of str to ExposureCap, optional
-        By symbol; the same at every step.
 
     Returns
     -------
     Intent
-        The first step holds from ``valid_from`` on, the others from each time that some market's plan names;
-        a market without a step at that time keeps its last one.
+        A collateral that stands against several debts or in several places is named
+        ``SYMBOL/DEBT@LOCATION``, every other market by its symbol. The first step holds from
+        ``valid_from`` on, the others from each time that some market's plan names; a market without a step
+        at that time keeps its last one.
     """
-    caps = caps or {}
     times = sorted({change.effective_from for market in document.markets for change in market.plan})
-    now = {market.key: _current(market, caps) for market in document.markets}
+    names = _names(document)
+    now = {market.key: _current(market, names[market.key]) for market in document.markets}
     steps = [_step(document.valid_from, now)]
     for time in times:
         for market in document.markets:
             for change in market.plan:
                 if change.effective_from == time:
-                    now[market.key] = _planned(market, change, caps)
+                    now[market.key] = _planned(market, change, names[market.key])
         steps.append(_step(time, now))
     return Intent(
         sequence=document.sequence,
@@ -52,6 +53,16 @@ def intent_of(document: ParameterDocument, caps: Mapping[str, ExposureCap] | Non
         expires_at=document.expires_at,
         steps=tuple(steps),
     )
+
+
+def _names(document: ParameterDocument) -> dict[tuple[str, str, str, str], str]:
+    times = Counter(market.symbol for market in document.markets)
+    return {
+        market.key: f"{market.symbol}/{market.haircut.debt}@{market.haircut.location}"
+        if isinstance(market, CollateralParameters) and times[market.symbol] > 1
+        else market.symbol
+        for market in document.markets
+    }
 
 
 def _step(at: object, terms: Mapping[Any, Terms]) -> Step:
@@ -64,17 +75,16 @@ def _step(at: object, terms: Mapping[Any, Terms]) -> Step:
     )
 
 
-def _current(market: MarketParameters, caps: Mapping[str, ExposureCap]) -> Terms:
-    cap = caps.get(market.symbol, ExposureCap())
+def _current(market: MarketParameters, name: str) -> Terms:
     if isinstance(market, CollateralParameters):
         terms = market.haircut
         return LoanTerms(
-            symbol=market.symbol,
+            symbol=name,
             haircut_ppm=terms.haircut_ppm,
             loan_to_value_ppm=terms.loan_to_value_ppm,
             liquidation_threshold_ppm=terms.liquidation_threshold_ppm,
             liquidation_penalty_ppm=terms.liquidation_penalty_ppm,
-            cap=cap,
+            cap=ExposureCap(supply=market.supply_cap, borrow=market.borrow_cap),
         )
     tiers = tuple(
         Tier(
@@ -84,11 +94,12 @@ def _current(market: MarketParameters, caps: Mapping[str, ExposureCap]) -> Terms
         )
         for tier in market.margins
     )
-    return PerpetualTerms(symbol=market.symbol, tiers=tiers, cap=cap)
+    cap = ExposureCap(open_interest=market.open_interest_cap)
+    return PerpetualTerms(symbol=name, tiers=tiers, cap=cap)
 
 
-def _planned(market: MarketParameters, change: PlannedChange, caps: Mapping[str, ExposureCap]) -> Terms:
-    now = _current(market, caps)
+def _planned(market: MarketParameters, change: PlannedChange, name: str) -> Terms:
+    now = _current(market, name)
     if isinstance(now, LoanTerms) and isinstance(change, PlannedHaircut):
         threshold = change.liquidation_threshold_ppm
         # The haircut moves against the threshold, one for one: what is left over stays left over.

@@ -18,7 +18,7 @@ from calibrator.publish.adapters.base import (
     Action,
     Adapter,
     Header,
-    Listed,
+    Lent,
     LoanTerms,
     State,
     Step,
@@ -57,7 +57,7 @@ class SetField(Action):
     value: Amount
 
 
-class Reserve(Listed):
+class Reserve(Lent):
     """One reserve: percents, basis points, base units."""
 
     reserve: Account
@@ -95,11 +95,8 @@ def _ordered(terms: LoanTerms, held: Reserve) -> list[tuple[str, int]]:
     bonus = up(terms.liquidation_penalty_ppm, BPS)
     bonuses = [("min_bonus", min(held.min_bonus, bonus)), ("max_bonus", bonus)]
     limits = [ltv, threshold] if ltv[1] <= held.loan_to_value else [threshold, ltv]
-    caps = [
-        (name, cap * 10**held.decimals)
-        for name, cap in (("deposit_limit", terms.cap.supply), ("borrow_limit", terms.cap.borrow))
-        if cap is not None
-    ]
+    supply = held.tokens(terms.cap.supply, decimals=held.decimals)
+    caps = [] if supply is None else [("deposit_limit", supply)]
     fields = [*bonuses, *limits] if bonus <= held.max_bonus else [*limits, *bonuses]
     return [*fields, *caps]
 

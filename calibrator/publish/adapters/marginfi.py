@@ -18,7 +18,7 @@ from calibrator.publish.adapters.base import (
     Action,
     Adapter,
     Header,
-    Listed,
+    Lent,
     State,
     Step,
     Symbol,
@@ -52,7 +52,7 @@ class Configure(Action):
     borrow_limit: Amount | None = None
 
 
-class Bank(Listed):
+class Bank(Lent):
     """One bank: weights in 2^-48, limits in base units."""
 
     bank: Account
@@ -83,9 +83,9 @@ def propose(step: Step, state: MarginfiState) -> tuple[Configure, ...]:
             "asset_weight_init": down(terms.loan_to_value_ppm, ONE),
             "asset_weight_maint": down(terms.liquidation_threshold_ppm, ONE),
         }
-        for name, cap in (("deposit_limit", terms.cap.supply), ("borrow_limit", terms.cap.borrow)):
-            if cap is not None:
-                new[name] = cap * 10**bank.decimals
+        supply = bank.tokens(terms.cap.supply, decimals=bank.decimals)
+        if supply is not None:
+            new["deposit_limit"] = supply
         changed = {name: value for name, value in new.items() if value != getattr(bank, name)}
         if changed:
             out.append(Configure(bank=bank.bank, **changed))

@@ -23,14 +23,14 @@ from calibrator.publish.adapters.aave import (
 )
 from calibrator.publish.constraints import price_caps
 from calibrator.publish.constraints.rules import (
-    BORROW,
     LOAN_TO_VALUE,
     SUPPLY,
     THRESHOLD,
+    UNLIMITED,
     Key,
     Rules,
-    cap_level,
     require,
+    supply_level,
 )
 
 MAX_CAP: Final = 2**36 - 1
@@ -99,6 +99,7 @@ def _values(limits: Limits) -> tuple[int | None, int | None, int | None]:
 
 def _limited(state: AaveState, held: Any, limits: Limits, at: datetime, name: str, most: Limits) -> Any:
     """Check the three collateral parameters of a reserve or category and return it with them."""
+    _unrestricted(state, held, name)
     given = {f: v for f, v in zip(FIELDS, _values(limits), strict=True) if v is not None}
     for field, value in given.items():
         require(
@@ -138,7 +139,6 @@ def _steward(
     state: AaveState, held: Collateralised, field: Any, at: datetime, *, name: str, move: tuple[int, int, int]
 ) -> None:
     """Check one parameter against the steward's (or the oracle injector's) delay and step."""
-    require(not held.restricted, "aave.steward.restricted", f"{name}: is restricted for the steward")
     delay, last = timedelta(seconds=state.limits.min_delay_seconds), held.changed.get(field)
     require(
         last is None or at - last >= delay,
@@ -152,6 +152,14 @@ def _steward(
         "aave.steward.step",
         f"{name}: {field} may move by {most}, {old} to {new} was asked; needs {steps} steps {delay} apart, "
         "or governance",
+    )
+
+
+def _unrestricted(state: AaveState, held: Collateralised, name: str) -> None:
+    require(
+        state.route.startswith("engine") or not held.restricted,
+        "aave.steward.restricted",
+        f"{name}: is restricted for the steward",
     )
 
 
@@ -181,6 +189,7 @@ def _caps(state: AaveState, action: Caps | OracleCap, at: datetime) -> AaveState
         symbol, held = _reserve(state, action.asset)
         new = {"supply_cap": action.supply_cap, "borrow_cap": action.borrow_cap}
     given = {field: value for field, value in new.items() if value is not None}
+    _unrestricted(state, held, symbol)
     for field, cap in given.items():
         require(cap > 0, "aave.cap-zero", f"{symbol}: {field} 0 means uncapped")
         require(cap <= MAX_CAP, "aave.width", f"{symbol}: {field} does not fit 36 bits: {cap}")
@@ -210,8 +219,7 @@ def effective(state: AaveState, _: datetime) -> dict[Key, Fraction]:
         ltv = 0 if market.frozen else held.ltv
         out[symbol, LOAN_TO_VALUE, 0] = 1 - Fraction(ltv, BPS)
         out[symbol, THRESHOLD, 0] = 1 - Fraction(held.liq_threshold, BPS)
-        out[symbol, SUPPLY, 0] = cap_level(market.supply_cap, unlimited=0)
-        out[symbol, BORROW, 0] = cap_level(market.borrow_cap, unlimited=0)
+        out[symbol, SUPPLY, 0] = supply_level(market, market.supply_cap) if market.supply_cap else UNLIMITED
     return out
 
 

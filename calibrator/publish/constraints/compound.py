@@ -17,7 +17,15 @@ from calibrator.publish.adapters.compound import (
     Set,
     deployed,
 )
-from calibrator.publish.constraints.rules import LOAN_TO_VALUE, SUPPLY, THRESHOLD, Key, Rules, require
+from calibrator.publish.constraints.rules import (
+    LOAN_TO_VALUE,
+    SUPPLY,
+    THRESHOLD,
+    Key,
+    Rules,
+    require,
+    supply_level,
+)
 
 ONE: Final = 10**18
 
@@ -100,7 +108,7 @@ def effective(state: CompoundState, _: datetime) -> dict[Key, Fraction]:
     for symbol, asset in state.markets.items():
         out[symbol, LOAN_TO_VALUE, 0] = 1 - Fraction(asset.borrow_factor, FACTORS)
         out[symbol, THRESHOLD, 0] = 1 - Fraction(asset.liquidate_factor, FACTORS)
-        out[symbol, SUPPLY, 0] = Fraction(-asset.supply_cap)
+        out[symbol, SUPPLY, 0] = supply_level(asset, asset.supply_cap)
     return out
 
 

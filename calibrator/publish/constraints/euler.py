@@ -7,14 +7,12 @@ from typing import Final
 from calibrator.publish.adapters.euler import (
     ONE,
     EulerState,
-    Pair,
     SetCaps,
     SetLtv,
     cap_amount,
     liquidation_ltv_at,
 )
 from calibrator.publish.constraints.rules import (
-    BORROW,
     LOAN_TO_VALUE,
     SUPPLY,
     THRESHOLD,
@@ -22,6 +20,7 @@ from calibrator.publish.constraints.rules import (
     Key,
     Rules,
     require,
+    supply_level,
 )
 
 
@@ -107,23 +106,17 @@ def _caps(state: EulerState, action: SetCaps) -> EulerState:
 
 
 def effective(state: EulerState, _: datetime) -> dict[Key, Fraction]:
-    """Return the limits at the end of their ramps, and the caps of the collateral's vault in whole tokens."""
+    """Return the limits at the end of their ramps, and the supply cap of the collateral's vault."""
     out: dict[Key, Fraction] = {}
     for symbol, pair in state.markets.items():
         out[symbol, LOAN_TO_VALUE, 0] = 1 - Fraction(pair.borrow_ltv, ONE)
         out[symbol, THRESHOLD, 0] = 1 - Fraction(pair.liquidation_ltv, ONE)
-        if pair.collateral in state.vaults:
-            out |= _cap_levels(state, symbol, pair)
+        if (vault := state.vaults.get(pair.collateral)) is not None:
+            amount = cap_amount(vault.supply_cap)
+            out[symbol, SUPPLY, 0] = (
+                UNLIMITED if amount is None else supply_level(vault, amount, decimals=vault.decimals)
+            )
     return out
-
-
-def _cap_levels(state: EulerState, symbol: str, pair: Pair) -> dict[Key, Fraction]:
-    vault = state.vaults[pair.collateral]
-    amounts = {SUPPLY: cap_amount(vault.supply_cap), BORROW: cap_amount(vault.borrow_cap)}
-    return {
-        (symbol, what, 0): UNLIMITED if amount is None else Fraction(-amount, 10**vault.decimals)
-        for what, amount in amounts.items()
-    }
 
 
 RULES: Final = Rules(apply, effective)

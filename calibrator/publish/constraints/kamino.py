@@ -6,13 +6,13 @@ from typing import Final
 
 from calibrator.publish.adapters.kamino import BPS, MODES, PERCENT, KaminoState, Reserve, SetField
 from calibrator.publish.constraints.rules import (
-    BORROW,
     LOAN_TO_VALUE,
     SUPPLY,
     THRESHOLD,
     Key,
     Rules,
     require,
+    supply_level,
 )
 
 
@@ -53,13 +53,12 @@ def _check(new: Reserve, symbol: str) -> None:
 
 
 def effective(state: KaminoState, _: datetime) -> dict[Key, Fraction]:
-    """Return the limits, and the caps in whole tokens."""
+    """Return the limits, and the deposit limit."""
     out: dict[Key, Fraction] = {}
     for symbol, held in state.markets.items():
         out[symbol, LOAN_TO_VALUE, 0] = 1 - Fraction(held.loan_to_value, PERCENT)
         out[symbol, THRESHOLD, 0] = 1 - Fraction(held.liquidation_threshold, PERCENT)
-        out[symbol, SUPPLY, 0] = Fraction(-held.deposit_limit, 10**held.decimals)
-        out[symbol, BORROW, 0] = Fraction(-held.borrow_limit, 10**held.decimals)
+        out[symbol, SUPPLY, 0] = supply_level(held, held.deposit_limit, decimals=held.decimals)
     return out
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 from calibrator.publish.adapters.marginfi import LIMITS, ONE, WEIGHTS, Bank, Configure, MarginfiState
 from calibrator.publish.constraints.rules import (
-    BORROW,
     LOAN_TO_VALUE,
     SUPPLY,
     THRESHOLD,
@@ -14,6 +13,7 @@ from calibrator.publish.constraints.rules import (
     Key,
     Rules,
     require,
+    supply_level,
 )
 
 NO_LIMIT: Final = 2**64 - 1
@@ -68,8 +68,8 @@ def effective(state: MarginfiState, _: datetime) -> dict[Key, Fraction]:
     for symbol, bank in state.markets.items():
         out[symbol, LOAN_TO_VALUE, 0] = 1 - Fraction(bank.asset_weight_init, ONE)
         out[symbol, THRESHOLD, 0] = 1 - Fraction(bank.asset_weight_maint, ONE)
-        for what, limit in ((SUPPLY, bank.deposit_limit), (BORROW, bank.borrow_limit)):
-            out[symbol, what, 0] = UNLIMITED if limit >= NO_LIMIT else Fraction(-limit, 10**bank.decimals)
+        limit = supply_level(bank, bank.deposit_limit, decimals=bank.decimals)
+        out[symbol, SUPPLY, 0] = UNLIMITED if bank.deposit_limit >= NO_LIMIT else limit
     return out
 
 

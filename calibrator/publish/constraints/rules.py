@@ -20,6 +20,7 @@ from calibrator.publish.adapters.base import (
     Action,
     Adapter,
     Intent,
+    Lent,
     LoanTerms,
     PerpetualTerms,
     State,
@@ -237,12 +238,12 @@ def _asked(terms: PerpetualTerms | LoanTerms, key: Key) -> Fraction | None:
     return 1 - Fraction(ppm, PPM)
 
 
-def cap_level(cap: int, *, unlimited: int | None = None) -> Fraction:
-    """Return a cap as a requirement: the larger the cap, the smaller; ``unlimited`` is the word for none.
+def supply_level(held: Lent, amount: int, *, decimals: int = 0) -> Fraction:
+    """Return a supply cap as a requirement in units of the debt, at the price of the state file.
 
     Examples
     --------
-    >>> cap_level(100) > cap_level(200) > cap_level(0, unlimited=0)
-    True
+    >>> supply_level(Lent(price=2_500_000), 4)
+    Fraction(-10, 1)
     """
-    return UNLIMITED if cap == unlimited else Fraction(-cap)
+    return Fraction(-amount * (held.price or 1_000_000), 1_000_000 * 10**decimals)

@@ -20,6 +20,7 @@ def make_state() -> MakeState:
 
     def make(name: str, **changes: Any) -> State:
         raw = json.loads((STATES / f"{name}.json").read_text()) | changes
+        raw["markets"] = {symbol.partition("/")[0]: market for symbol, market in raw["markets"].items()}
         return target(name)[0].state.model_validate_json(json.dumps(raw))
 
     return make

@@ -19,6 +19,7 @@ def make_state() -> Callable[..., State]:
 
     def make(name: str, **changes: Any) -> State:
         raw = json.loads((STATES / f"{name}.json").read_text())
+        raw["markets"] = {symbol.partition("/")[0]: market for symbol, market in raw["markets"].items()}
         for path, value in changes.items():
             place, *keys = raw, *path.split("__")
             for key in keys[:-1]:
