@@ -30,6 +30,32 @@ SEIZED = typer.Option("--seized", help="Liquidations without a debt leg.", show_
 PANEL = typer.Option("--panel", help="Liquidations per market and day.", show_default=False)
 ACCOUNTS = typer.Option("--accounts", help="Snapshots of lending accounts.", show_default=False)
 SCALE = typer.Option("--scale", min=0.001, max=1.0, help="Share of the full sample.")
+FILE = typer.Option("--bars", help="Parquet file of hourly bars; default: synthetic.", show_default=False)
+
+
+@app.command()
+def data(
+    home: Annotated[Path, HOME] = Path("home"),
+    bars_file: Annotated[Path | None, FILE] = None,
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Measure the data gate and a parser beside plain pandas, and damage every venue's answers.
+
+    Example: `python -m pipelines benchmark data --scale 0.01`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from pipelines.benchmarks.data import run, write  # noqa: PLC0415 - keeps --help fast
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        with bars(console) as progress:
+            tables = run(bars=bars_file, scale=scale, progress=progress)
+        files = write(tables, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
 
 
 @app.command()
