@@ -18,7 +18,7 @@ from calibrator.config_backtest import BacktestConfig
 from calibrator.config_base import Bars, Fraction, Section, Share, Utc
 from calibrator.config_buffer import BufferConfig, StressConfig
 from calibrator.config_collateral import Delay, HaircutConfig, HaircutPair
-from calibrator.config_data import FEED_KINDS, FeedFiles
+from calibrator.config_data import FEED_KINDS, FeedFiles, QualityRules
 from calibrator.config_fetch import FetchConfig
 from calibrator.config_jobs import ComputeConfig, JobsConfig
 from calibrator.config_portfolio import PortfolioConfig
@@ -36,6 +36,8 @@ class BarFile(Section):
     from_: Utc | None = Field(None, alias="from")
     until: Utc | None = None
     label: Literal["start", "end"] | None = None
+    columns: dict[str, str] = Field(default_factory=dict, description="canonical name: name in the file")
+    market: str | None = Field(None, min_length=1, max_length=64, description="for a file of one market")
 
 
 class DataConfig(Section):
@@ -62,6 +64,7 @@ class DataConfig(Section):
     restart_jump: float = Field(4.0, gt=1, description="price ratio across a gap that means another asset")
     stale_after: Bars = Field(72, description="bars before as-of without a price: the market is stale")
     min_bars: Bars = Field(50, description="fewer bars than this are refused")
+    rules: QualityRules = Field(default_factory=dict, description="quality rule: flag it, or strict = refuse")
 
     @field_validator("bars", mode="before")
     @classmethod

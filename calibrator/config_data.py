@@ -44,5 +44,11 @@ def _entries(value: object) -> object:
 FeedFiles = Annotated[tuple[FeedFile, ...], BeforeValidator(_entries)]
 """Entries of one kind of file: a path, a mapping, or a list of them."""
 
+QualityRule = Literal[
+    "short gap", "long gap", "stuck feed", "unit jump", "stale", "wick", "relisting bar", "survivors only"
+]
+QualityRules = dict[QualityRule, Literal["flag", "strict"]]
+"""Rules of the gate; the last three are looked at only where they are named."""
+
 FEED_KINDS = ("implied_volatility", "funding", "open_interest", "liquidations")
 """The keys of the section ``data`` that hold :data:`FeedFiles`."""

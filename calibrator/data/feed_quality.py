@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from calibrator.config_data import QualityRule
 from calibrator.data.rows import Finding, clock_of, findings_frame, timestamp
+from calibrator.errors import DataError
 
 FROZEN: Final = 10
 """Equal books, open interests or volatilities in a row that make a frozen feed."""
@@ -59,6 +61,64 @@ def examine(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     alive = _survivors(frame)
     return findings_frame([*found, *([alive] if alive is not None else [])])
+
+
+def extra(bars: pd.DataFrame, rules: Mapping[QualityRule, str]) -> list[Finding]:
+    """Return the findings of those rules of bars that a run must ask for by name.
+
+    Parameters
+    ----------
+    bars : pandas.DataFrame
+        ``Bars``, sorted by market and time.
+    rules : mapping of str to {"flag", "strict"}
+        ``data.rules``.
+
+    Examples
+    --------
+    >>> from calibrator.data.synthetic import synthetic_bars
+    >>> [f.rule for f in extra(synthetic_bars(["A"], periods=99, seed=1), {"survivors only": "flag"})]
+    ['survivors only']
+    """
+    wanted = [rule for name, rule in _ASKED.items() if name in rules]
+    found = [f for market, rows in _markets(bars) for rule in wanted if (f := rule(market, rows)) is not None]
+    alive = _survivors(bars) if "survivors only" in rules else None
+    return [*found, *([alive] if alive is not None else [])]
+
+
+def judged(findings: pd.DataFrame, rules: Mapping[QualityRule, str]) -> pd.DataFrame:
+    """Return findings of which none breaks a strict rule.
+
+    Parameters
+    ----------
+    findings : pandas.DataFrame
+        ``Findings``.
+    rules : mapping of str to {"flag", "strict"}
+        ``data.rules``.
+
+    Raises
+    ------
+    DataError
+        The first finding of a strict rule.
+
+    Examples
+    --------
+    >>> found = findings_frame([Finding("A", "wick", 2, None, None, "kept")])
+    >>> judged(found, {"wick": "strict"})
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.DataError: market 'A': rule 'wick' is strict (data.rules) and fired 2 times
+    """
+    strict = [name for name, how in rules.items() if how == "strict"]
+    broken = findings[findings["rule"].isin(strict)]
+    if len(broken):
+        row = broken.iloc[0]
+        since = "" if pd.isna(row["first"]) else f", first at {row['first'].isoformat()}"
+        more = f" ({len(broken) - 1} more findings)" if len(broken) > 1 else ""
+        raise DataError(
+            f"market {row['market']!r}: rule {row['rule']!r} is strict (data.rules) and fired {row['count']} "
+            f"times{since}{more}"
+        )
+    return findings
 
 
 def wicks(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -269,6 +329,7 @@ def _rules(frame: pd.DataFrame) -> tuple[Rule, ...]:
     return next((rules for column, rules in _BY_COLUMN.items() if column in frame), (_gap,))
 
 
+_ASKED: Final[Mapping[QualityRule, Rule]] = {"wick": _wick, "relisting bar": _relisting}
 _BY_COLUMN: Final[Mapping[str, tuple[Rule, ...]]] = {
     "close": (_gap, _absence, _stuck, _unit_jump, _wick, _relisting),
     "distance": (_gap, _frozen_book),

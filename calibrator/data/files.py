@@ -107,14 +107,20 @@ def joined(frames: Sequence[pd.DataFrame], markets: object, *, source: str) -> p
 def _bar_file(
     file: BarFile, data: DataConfig, as_of: pd.Timestamp | None
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    names = column_names(file.path)
-    market = _market_column(names, file.path)
+    own = column_names(file.path)
+    renamed = _renamed(file, own)
+    names = [renamed.get(name, name) for name in own]
+    market = "market" if file.market is not None else _market_column(names, file.path)
     prices = PRICES if any(p in names for p in PRICES[:3]) else ("close",)
     _require(names, ("time", *prices), file.path)
     numbers = [*prices, *(["volume"] if "volume" in names else [])]
-    kinds: dict[str, Kind] = {market: "text", "time": "time"}
-    kinds |= dict.fromkeys(numbers, "number")
-    frame = read_table(file.path, kinds).rename(columns={market: "market"})
+    kinds: dict[str, Kind] = {} if file.market is not None else {market: "text"}
+    kinds |= {"time": "time", **dict.fromkeys(numbers, "number")}
+    back = {canonical: name for name, canonical in renamed.items()}
+    frame = read_table(file.path, {back.get(name, name): kind for name, kind in kinds.items()})
+    frame = frame.rename(columns={**renamed, market: "market"} if market != "market" else renamed)
+    if file.market is not None:
+        frame["market"] = file.market
     if (file.label or data.label) == "start":
         frame["time"] += data.step
     until = min((pd.Timestamp(t) for t in (file.until, as_of) if t is not None), default=None)
@@ -126,6 +132,20 @@ def _bar_file(
     fill = {name: frame["close"] for name in PRICES if name not in prices}
     frame = frame.assign(**fill, **({} if "volume" in names else {"volume": np.nan}))
     return frame[["market", "time", *PRICES, "volume"]], found + _ignored(names, list(kinds))
+
+
+def _renamed(file: BarFile, names: list[str]) -> dict[str, str]:
+    """Return the file's names of the columns that its entry maps, with their canonical names."""
+    allowed = ("market", "time", *PRICES, "volume")
+    for canonical, name in file.columns.items():
+        if canonical not in allowed:
+            raise DataError(f"{file.path}: columns: {canonical!r} is none of {', '.join(allowed)}")
+        if name not in names or (canonical in names and canonical != name):
+            what = "is missing" if name not in names else f"would stand beside {canonical!r}"
+            raise DataError(f"{file.path}: column {name!r} {what}; the file has {_list(names)}")
+    if len(set(file.columns.values())) != len(file.columns):
+        raise DataError(f"{file.path}: columns: one column of the file has one canonical name")
+    return {name: canonical for canonical, name in file.columns.items()}
 
 
 def _market_column(names: list[str], path: Path) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from calibrator.config import Config, DataConfig
 from calibrator.config_data import FEED_KINDS
 from calibrator.data import embedded, files, inputs
+from calibrator.data.feed_quality import extra, judged
 from calibrator.data.quality import inspect
 from calibrator.data.rows import Finding, findings_frame
 from calibrator.errors import DataError
@@ -73,7 +74,7 @@ def load_bars(config: Config, *, as_of: datetime | None) -> tuple[pd.DataFrame, 
     raw, found = SOURCES[data.source](data, as_of=cut)
     bars = conform(raw, BARS, source=_spelled(data))
     bars, more = inspect(bars, data, as_of=cut if cut is not None else bars["time"].max())
-    return bars, findings_frame([*found, *more])
+    return bars, judged(findings_frame([*found, *more, *extra(bars, data.rules)]), data.rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,8 +245,8 @@ def _page(tables: Tables, made_on: date) -> str:
         "| | rows | wall s | processor s | peak MB |",
         "|---|---|---|---|---|",
         *(
-            f"| {mode} | {r['rows']:,.0f} | {r['seconds']:.1f} | {r['cpu_seconds']:.1f} | {r['peak_mb']:.0f} |"
-            for mode, r in gate.iterrows()
+            f"| {name} | {r.rows:,.0f} | {r.seconds:.1f} | {r.cpu_seconds:.1f} | {r.peak_mb:.0f} |"
+            for name, r in gate.iterrows()
         ),
         "",
         (

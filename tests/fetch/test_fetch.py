@@ -318,3 +318,9 @@ def test_a_fetch_section_is_checked_by_name(tmp_path: Path, text: str, match: st
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(ConfigError, match=match):
         load_fetch(tmp_path / "run.yaml")
+
+
+def test_the_example_of_the_readme_is_a_valid_configuration() -> None:
+    config = load_fetch(ROOT / "pipelines" / "config" / "fetch.yaml")
+    assert {s.feed for s in config.sources} <= set(FEEDS)
+    assert config.folder.resolve() == (ROOT / "data").resolve()
