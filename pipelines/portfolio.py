@@ -36,6 +36,8 @@ TERM: Final = VolatilityTerm(300_000, 130_000, 1)
 STRESS_LEVEL: Final = 0.01
 """Quantile of the rolling correlations that counts as stressed."""
 DAY: Final = 86_400
+MOST_PAIRED: Final = 100
+"""Underlyings with offsets, those of the largest turnover; the others have none: the document stays small."""
 
 
 def with_portfolio(
@@ -169,7 +171,9 @@ def decision_returns(production: Production, symbols: list[str]) -> pd.DataFrame
 
 
 def _correlations(production: Production, symbols: list[str]) -> tuple[CorrelationRange, ...]:
-    return ranges(decision_returns(production, symbols), production.config.portfolio)
+    turnover = {s: float(production.decisions[s].table["turnover"].iloc[-1]) for s in symbols}
+    largest = sorted(symbols, key=lambda s: (-np.nan_to_num(turnover[s]), s))[:MOST_PAIRED]
+    return ranges(decision_returns(production, sorted(largest)), production.config.portfolio)
 
 
 def ranges(returns: pd.DataFrame, settings: PortfolioConfig) -> tuple[CorrelationRange, ...]:

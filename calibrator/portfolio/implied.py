@@ -33,6 +33,7 @@ class Solution(IntEnum):
     ABOVE_BOUND = 3
     EXPIRED = 4
     NOT_A_NUMBER = 5
+    NOT_CONVERGED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +146,17 @@ def _slope(forward: float, strike: float, spread: float) -> float:
 
 @numba.njit(error_model="numpy")
 def _solve(target: float, forward: float, strike: float) -> tuple[float, int]:
-    """Find the total volatility with the given time value, within (0, bound)."""
+    """Find the total volatility with the given time value, within (0, bound).
+
+    It ends where Newton's steps no longer shrink: there the value itself is rounding. More steps than the
+    limit say that nothing was found.
+    """
     bound = min(forward, strike)
     low, high = 0.0, LARGEST_SPREAD
     distance = abs(np.log(forward / strike))
     s = max(np.sqrt(2.0 * distance), target / bound, 1e-6)
     upper = target > 0.5 * bound
-    step = 0
+    before = np.inf
     for step in range(1, MOST_STEPS + 1):
         found = time_value(forward, strike, s)
         if found >= target:
@@ -164,13 +169,14 @@ def _solve(target: float, forward: float, strike: float) -> tuple[float, int]:
             move = left * np.log(left / (bound - target)) / slope if left > 0.0 and slope > 0.0 else np.nan
         else:
             move = found * np.log(target / found) / slope if found > 0.0 and slope > 0.0 else np.nan
+        size = abs(move)
+        if size <= 4e-16 * s or 0.5 * before <= size <= 1e-10 * s or high - low <= 4e-16 * high:
+            return s, step
         following = s + move
         if not low < following < high:
-            following = 0.5 * (low + high)
-        if abs(following - s) <= 4e-16 * s or high - low <= 4e-16 * high:
-            return following, step
-        s = following
-    return s, step
+            following, size = 0.5 * (low + high), np.inf
+        s, before = following, size
+    return np.nan, MOST_STEPS + 1
 
 
 @numba.njit(error_model="numpy")
@@ -189,3 +195,5 @@ def _invert(
             intrinsic = max(sign[i] * (forward[i] - strike[i]), 0.0)
             spread, steps[i] = _solve(value[i] - intrinsic, forward[i], strike[i])
             out[i] = spread / np.sqrt(time[i])
+            if steps[i] > MOST_STEPS:
+                steps[i], solution[i] = MOST_STEPS, 6

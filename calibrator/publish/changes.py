@@ -10,6 +10,7 @@ from calibrator.publish.document import (
     ParameterDocument,
     PerpetualParameters,
 )
+from calibrator.publish.portfolio_changes import portfolio_changes
 
 Key = tuple[str, str, str, str]
 
@@ -69,14 +70,25 @@ def changes(old: ParameterDocument, new: ParameterDocument) -> list[Change]:
     Returns
     -------
     list of Change
-        Empty if no margin, haircut, loan-to-value, threshold, penalty or exposure cap differs.
+        Empty if no margin, haircut, loan-to-value, threshold, penalty or exposure cap differs, and nothing of
+        the portfolio section that :func:`~calibrator.publish.portfolio_changes.portfolio_changes` compares.
     """
     before: dict[Key, MarketParameters] = {market.key: market for market in old.markets}
     after: dict[Key, MarketParameters] = {market.key: market for market in new.markets}
     found: list[Change] = []
     for key in sorted(before.keys() | after.keys()):
         found.extend(_of_market(before.get(key), after.get(key)))
+    found.extend(_of_portfolio(old, new))
     return found
+
+
+def _of_portfolio(old: ParameterDocument, new: ParameterDocument) -> Iterator[Change]:
+    if old.portfolio is not None and new.portfolio is not None:
+        for market, what, whom, low, high in portfolio_changes(old.portfolio.rules(), new.portfolio.rules()):
+            yield Change(market, what, whom, low, high, tightens=high > low)
+    elif old.portfolio is not None or new.portfolio is not None:
+        what = "portfolio section " + ("left out" if new.portfolio is None else "is new")
+        yield Change("*", what, "accounts", None, None, tightens=None)
 
 
 def _of_market(old: MarketParameters | None, new: MarketParameters | None) -> Iterator[Change]:

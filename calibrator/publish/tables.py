@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from calibrator.domain import PPM
 from calibrator.publish.changes import basis_points, changes, market_title, percent
 from calibrator.publish.document import (
     CollateralParameters,
@@ -16,6 +17,7 @@ from calibrator.publish.document import (
     PlannedMargin,
 )
 from calibrator.publish.parts import OFF_CHAIN
+from calibrator.publish.portfolio_parameters import PortfolioParameters
 
 REGIME_STYLE: Final = {"CALM": "green", "ELEVATED": "yellow", "STRESS": "bold red"}
 EFFECT: Final = {True: ("tightens", "red"), False: ("loosens", "green"), None: ("", "")}
@@ -44,6 +46,8 @@ def show_document(document: ParameterDocument, *, checked: str, now: datetime) -
         console.print(_perpetuals(perpetuals))
     if collaterals:
         console.print(_collaterals(collaterals))
+    if document.portfolio is not None:
+        console.print(_portfolio(document.portfolio))
     for market in document.markets:
         name = Text(f"{market_title(market)}: ", style="bold")
         console.print(name.append_text(_why(market)).append_text(_plan(market)))
@@ -91,6 +95,22 @@ def _spelled(value: int | None, unit: str) -> str:
 def _audience(document: ParameterDocument) -> str:
     on = "" if document.chain == OFF_CHAIN else f" on {document.chain}"
     return f"{document.protocol}{on}"
+
+
+def _portfolio(section: PortfolioParameters) -> Table:
+    title = (
+        f"Portfolio margin in {section.quote}: {len(section.scenarios)} scenarios, "
+        f"{len(section.correlations)} offsets, {len(section.collateral)} collateral assets"
+    )
+    numbers = ["Largest fall", "Largest rise", "Volatility up", "Volatility down", "Basis", "Naked options"]
+    table = _table(title, ["Underlying"], numbers, [])
+    full = [s.move for s in section.scenarios if s.weight_ppm == PPM]
+    for u in section.underlyings:
+        moves = [u.moves_ppm[i] for i in full]
+        values = (-min(moves), max(moves), u.volatility_up_ppm, u.volatility_down_ppm)
+        cells = [percent(v) for v in (*values, u.basis_ppm, u.naked_option_ppm)]
+        table.add_row(Text(u.symbol), *cells)
+    return table
 
 
 def _perpetuals(markets: list[PerpetualParameters]) -> Table:

@@ -24,6 +24,12 @@ from pipelines.store import save, save_json
 
 SINCE: Final = pd.Timestamp("2021-04-01", tz="UTC")
 ASKED: Final = {"saving": 0.70, "covered_worst_hour": 0.99}
+SHARES: Final = frozenset(
+    {
+        "saving", "legs", "portfolio", "covered_worst_hour", "covered_after_24h", "coverage",
+        "margin_of_sum", "worst_account", "coverage_pairs", "worst_pair", "mean_saving", "largest_excess",
+    }
+)  # fmt: skip
 SAID_HISTORY: Final = (
     "Every daily decision from {first:%Y-%m-%d} to {last:%Y-%m-%d}, notional one; requirements are "
     "shares of the price at the maintenance level (99 %, 24 h close-out), grids from the forecasts of "
@@ -178,14 +184,7 @@ def _stress(production: Production, bars: pd.DataFrame, since: pd.Timestamp, sca
     if len(symbols) < 2:
         return []
     joint = portfolio_stress.historical(production, bars, symbols, since=since)
-    grouped = joint.groupby(["hedge", "joint moves", "book"], sort=False)
-    frame = grouped.agg(
-        observations=("observations", "sum"),
-        coverage=("coverage", "mean"),
-        lowest_coverage=("coverage", "min"),
-        worst_loss_to_margin=("worst_loss_to_margin", "max"),
-        margin_of_sum=("margin_of_sum", "mean"),
-    )
+    frame = joint.set_index(["hedge", "joint moves", "book"])
     said = SAID_JOINT.format(symbols=", ".join(symbols), first=since, leader=symbols[0])
     rules = _rules(production, symbols)
     prices = {s: float(bars.loc[bars["market"] == s, "close"].iloc[-1]) for s in symbols}
@@ -226,7 +225,8 @@ def write(tables: Sequence[Table], *, home: Path, made_on: date, docs: Path | No
     """
     folder = home / "benchmarks" / "portfolio"
     folder.mkdir(parents=True, exist_ok=True)
-    page = markdown(tables, made_on=made_on).replace("# Speed\n", "# Portfolio margin\n", 1)
+    shown = [Table(t.title, t.said, _in_percent(t.frame)) for t in tables]
+    page = markdown(shown, made_on=made_on).replace("# Speed\n", "# Portfolio margin\n", 1)
     numbers = {t.title: _records(t.frame) for t in tables}
     out = {
         "table": save(folder / "portfolio.md", page),
@@ -236,6 +236,15 @@ def write(tables: Sequence[Table], *, home: Path, made_on: date, docs: Path | No
         docs.mkdir(parents=True, exist_ok=True)
         out["committed table"] = save(docs / "portfolio.md", page)
     return out
+
+
+def _in_percent(frame: pd.DataFrame) -> pd.DataFrame:
+    """Spell shares in percent, two digits: a coverage of 0.9995 is not 1."""
+    out = frame.copy()
+    for column in out.columns:
+        if column in SHARES or str(column).startswith("asked_"):
+            out[column] = [f"{v:.2%}" if np.isfinite(v) else "" for v in out[column]]
+    return out.rename(columns={c: "asked" for c in out.columns if str(c).startswith("asked_")})
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, object]]:

@@ -249,7 +249,15 @@ def exact_table(*, scale: float) -> pd.DataFrame:
             "largest_error": float((errors[worth] / reference[worth]).max()),
         },
         "inversion": {"options": int(clear.sum()), "largest_error": float(again.max())},
-        "most steps of an inversion": {"options": n, "largest_error": float(found.steps.max())},
+        "inversion, most steps": {
+            "options": int(found.solved.sum()),
+            "largest_error": float(found.steps[found.solved].max()),
+        },
+        "inversion, not found where it exists": {
+            "options": int(clear.sum()),
+            "largest_error": float((clear & ~found.solved).sum()),
+            "asked": 0.0,
+        },
     }
     return pd.DataFrame(rows).T.rename_axis("what")
 

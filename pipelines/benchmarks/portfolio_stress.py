@@ -198,7 +198,15 @@ def simulated(
             covered = (-profit <= margin[:, None] + 1e-9).mean(axis=1)
             pair = covered[strategy == 4]
             rows.append((hedge, world, accounts, covered.mean(), covered.min(), pair.mean(), pair.min()))
-    columns = ["hedge", "joint moves", "accounts", "coverage", "worst_account", "pairs", "worst_pair"]
+    columns = [
+        "hedge",
+        "joint moves",
+        "accounts",
+        "coverage",
+        "worst_account",
+        "coverage_pairs",
+        "worst_pair",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

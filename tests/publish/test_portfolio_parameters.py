@@ -7,8 +7,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from calibrator.publish.approval import Approval, moves
+from calibrator.publish.changes import changes
 from calibrator.publish.document import ParameterDocument, decode, encode, json_schema
 from calibrator.publish.portfolio_parameters import PortfolioParameters
+from calibrator.publish.tables import show_document
 
 Document = Callable[..., ParameterDocument]
 UNDERLYING = {
@@ -115,3 +118,53 @@ def test_a_contradiction_is_refused_with_its_place(name: str) -> None:
     changes, message = BAD[name]
     with pytest.raises(ValidationError, match=message):
         PortfolioParameters.model_validate(SECTION | changes)
+
+
+LOOSER: dict[str, tuple[dict[str, object], tuple[str, str, int, int]]] = {
+    "fall": (at(0, moves_ppm=(-80_000, 0, 90_000)), ("BTC", "largest fall", 100_000, 80_000)),
+    "volatility": (at(1, volatility_up_ppm=1), ("ETH", "volatility up", 300_000, 1)),
+    "add-on": (at(1, naked_option_ppm=9_000), ("ETH", "naked options", 10_000, 9_000)),
+    "hedge": (
+        {"correlations": ({"first": "BTC", "second": "ETH", "low_ppm": 500_000, "high_ppm": 900_000},)},
+        ("BTC, ETH", "hedge that does not count", 1_010_000, 500_000),
+    ),
+    "haircut": (
+        {"collateral": (SECTION["collateral"][0] | {"haircut_ppm": 50_000}, SECTION["collateral"][1])},
+        ("ETH @ arbitrum", "haircut", 150_000, 50_000),
+    ),
+    "initial": ({"initial_multiple_ppm": 1_100_000}, ("*", "initial multiple", 1_250_000, 1_100_000)),
+}
+
+
+@pytest.mark.parametrize("name", LOOSER)
+def test_a_looser_section_is_a_change_that_loosens_and_needs_approval(
+    make_document: Document, name: str
+) -> None:
+    edit, (market, what, low, high) = LOOSER[name]
+    old = make_document(portfolio=PortfolioParameters.model_validate(SECTION))
+    new = make_document(portfolio=PortfolioParameters.model_validate(SECTION | edit))
+    (found,) = changes(old, new)
+    assert (found.market, found.what, found.old, found.new) == (market, f"portfolio: {what}", low, high)
+    assert found.tightens is False
+    assert changes(new, old)[0].tightens is True
+    assert len(moves(old, new, Approval(max_tightening_ppm=10**9, max_loosening_ppm=10_000))) == 1
+
+
+def test_a_pair_that_appears_loosens_and_a_section_that_appears_is_said(make_document: Document) -> None:
+    with_pair = make_document(portfolio=PortfolioParameters.model_validate(SECTION))
+    without = make_document(portfolio=PortfolioParameters.model_validate(SECTION | {"correlations": ()}))
+    found = changes(without, with_pair)
+    assert {(c.old, c.new, c.tightens) for c in found} == {
+        (2_000_000, 1_010_000, False),
+        (2_000_000, 1_900_000, False),
+    }
+    (new,) = changes(make_document(), with_pair)
+    assert (new.what, new.tightens) == ("portfolio section is new", None)
+    assert changes(with_pair, make_document())[0].what == "portfolio section left out"
+
+
+def test_show_has_a_table_of_the_section(make_document: Document, capsys: pytest.CaptureFixture[str]) -> None:
+    written = make_document(portfolio=PortfolioParameters.model_validate(SECTION))
+    show_document(written, checked="checked", now=written.issued_at)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Portfolio margin in USD: 3 scenarios, 1 offsets, 2 collateral assets" in shown
