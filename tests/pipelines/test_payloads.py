@@ -12,6 +12,7 @@ from calibrator.config import Config, load_config
 from calibrator.errors import ConfigError, ConstraintError, PublishError
 from calibrator.publish.adapters.intent import intent_of
 from calibrator.publish.canonical import digest
+from calibrator.publish.client import anchor_on_first_use, verify_all
 from calibrator.publish.constraints.targets import TARGETS, target
 from calibrator.publish.document import (
     CollateralParameters,
@@ -26,6 +27,7 @@ from calibrator.publish.document import (
 from pipelines.__main__ import app
 from pipelines.payloads import check_payload, payloads_for
 from pipelines.protocol_pages import TERMS, capped, index, page, read_terms
+from pipelines.publishing import publish_document
 
 DOCS = Path(__file__).parents[2] / "docs" / "protocols"
 STATES = DOCS / "states"
@@ -201,6 +203,27 @@ def test_relative_state_paths_start_at_the_configuration(tmp_path: Path) -> None
     assert loaded.publish.target is not None
     assert loaded.publish.target.state == tmp_path / "maker.json"
     assert payloads_for(loaded, document())
+
+
+def test_the_payload_is_signed_with_its_document_and_verified_with_it(tmp_path: Path) -> None:
+    made, home = document(), tmp_path / "home"
+    assert publish_document(config("maker"), made, home=home, clock=ISSUED)
+    anchor_on_first_use(tmp_path / "trusted", home / "published")
+    verified = verify_all(home / "published", trusted=tmp_path / "trusted", now=ISSUED)
+    assert verified.document == made
+    assert verified.targets == payloads_for(config("maker"), made)
+    (stored,) = (home / "published" / "targets" / "payloads").glob("*.maker.json")
+    stored.write_bytes(stored.read_bytes() + b" ")
+    with pytest.raises(PublishError):
+        verify_all(home / "published", trusted=tmp_path / "trusted", now=ISSUED)
+
+
+def test_what_the_target_would_refuse_is_not_published(tmp_path: Path) -> None:
+    made, home = document(), tmp_path / "home"
+    refused = config("gmx-v2", state_file(tmp_path, "gmx-v2", route="keeper"))
+    with pytest.raises(ConstraintError, match=r"gmx\.ceiling"):
+        publish_document(refused, made, home=home, clock=ISSUED)
+    assert not (home / "published").exists()
 
 
 @pytest.fixture
