@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from calibrator.config import Config, load_config
 from calibrator.errors import ConfigError, ConstraintError, PublishError
+from calibrator.publish.adapters.aave import PriceCap
+from calibrator.publish.adapters.base import Update, header_of
 from calibrator.publish.adapters.intent import intent_of
 from calibrator.publish.canonical import digest
 from calibrator.publish.client import anchor_on_first_use, verify_all
@@ -25,7 +27,7 @@ from calibrator.publish.document import (
     encode,
 )
 from pipelines.__main__ import app
-from pipelines.payloads import check_payload, payloads_for
+from pipelines.payloads import check_payload, payloads_for, read_state
 from pipelines.protocol_pages import TERMS, capped, index, page, read_terms
 from pipelines.publishing import publish_document
 
@@ -63,7 +65,7 @@ def perpetual(symbol: str, maintenance: int = 60_000, cap: int | None = 30_000_0
     )
 
 
-def collateral(debt: str, threshold: int = 750_000) -> CollateralParameters:
+def collateral(debt: str, threshold: int = 750_000, plan: Any = None) -> CollateralParameters:
     haircut = HaircutParameters(
         haircut_ppm=170_000,
         loan_to_value_ppm=700_000,
@@ -72,7 +74,7 @@ def collateral(debt: str, threshold: int = 750_000) -> CollateralParameters:
         debt=debt,
         location="demo",
     )
-    plan = (
+    later = (
         PlannedHaircut(
             effective_from=ISSUED + DAY, loan_to_value_ppm=699_000, liquidation_threshold_ppm=threshold
         ),
@@ -80,7 +82,7 @@ def collateral(debt: str, threshold: int = 750_000) -> CollateralParameters:
     return CollateralParameters(
         symbol="WTI",
         haircut=haircut,
-        plan=plan,
+        plan=later if plan is None else plan,
         supply_cap=20_000_000,
         borrow_cap=10_000_000,
         attribution={"all": 170_000},
@@ -247,6 +249,29 @@ def test_who_submits_can_check_a_payload(published: Path, tmp_path: Path) -> Non
         check_payload("aave-v3", state_file(tmp_path, "aave-v3", chain="eip155:10"), published, at=ISSUED)
     with pytest.raises(PublishError):
         check_payload("maker", STATES / "maker.json", published, at=ISSUED)
+
+
+def test_the_price_cap_update_of_march_2026_is_refused_as_a_payload_too(tmp_path: Path) -> None:
+    at, cap, unit = datetime(2026, 3, 10, 12, tzinfo=UTC), "0x" + "7" * 40, 10**14
+    now = int(at.timestamp())
+    held = {
+        "snapshot_ratio": str(11_572 * unit),
+        "snapshot_timestamp": now - 300 * 86_400,
+        "growth": 875,
+        "market_ratio": str(12_289 * unit),
+        "max_rise_bps": 300,
+    }
+    path = state_file(tmp_path, "aave-v3", price_caps={cap: held}, read_at="2026-03-10T11:00:00Z")
+    adapter, _ = target("aave-v3")
+    state = read_state(adapter, path)
+    intent = intent_of(
+        document(issued_at=at, valid_from=at, expires_at=at + DAY, markets=(collateral("USD", plan=()),))
+    )
+    week_old = PriceCap(to=cap, snapshot_ratio=12_282 * unit, snapshot_timestamp=now - 7 * 86_400, growth=875)
+    payload = tmp_path / "payload.json"
+    payload.write_bytes(adapter.encode(Update(header_of(adapter, state, intent, at=at), (week_old,))))
+    with pytest.raises(ConstraintError, match=r"while its timestamp is taken.*rule aave\.price-cap\.partial"):
+        check_payload("aave-v3", path, payload, at=at)
 
 
 def test_the_command_checks_a_payload(published: Path) -> None:
