@@ -20,7 +20,7 @@ from calibrator.config_buffer import BufferConfig, StressConfig
 from calibrator.config_collateral import Delay, HaircutConfig, HaircutPair
 from calibrator.config_data import FEED_KINDS, FeedFiles, QualityRules
 from calibrator.config_fetch import FetchConfig
-from calibrator.config_jobs import ComputeConfig, JobsConfig
+from calibrator.config_jobs import ComputeConfig, DriftConfig, JobsConfig, RetrainConfig
 from calibrator.config_portfolio import PortfolioConfig
 from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, ToolsConfig
 from calibrator.config_target import TargetConfig
@@ -104,6 +104,9 @@ class ForecastConfig(Section):
     combination_memory: Fraction = Field(0.995, description="decay of an expert's past QLIKE per decision")
     combination_rate: float = Field(0.5, gt=0, le=10, description="how fast weights follow past QLIKE")
     combination_floor: float = Field(0.02, ge=0, le=0.1, description="smallest weight of an expert")
+    core_from: Utc | None = Field(
+        None, description="from this decision on publish at least the forecast of the HAR-GARCH core"
+    )
     threads: int = Field(1, ge=1, le=64, description="threads of the booster; results do not depend on it")
 
     @model_validator(mode="after")
@@ -214,7 +217,10 @@ class TrackingConfig(Section):
     """Where runs are logged."""
 
     enabled: bool = True
-    uri: str | None = Field(None, description="MLflow tracking URI; default: SQLite in the home folder")
+    uri: str | None = Field(
+        None, description="MLflow tracking URI, env:NAME or secret:/file; default: SQLite in the home folder"
+    )
+    artifacts: str | None = Field(None, description="where a new experiment's files go: s3://bucket/path")
     experiment: str = Field("margin-calibrator", min_length=1, max_length=120)
 
 
@@ -241,6 +247,8 @@ class Config(Section):
     publish: PublishConfig = Field(default_factory=PublishConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     jobs: JobsConfig = Field(default_factory=JobsConfig)
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig)
+    drift: DriftConfig = Field(default_factory=DriftConfig)
     compute: ComputeConfig = Field(default_factory=ComputeConfig)
     fetch: FetchConfig | None = Field(None, description="read by `fetch` only")
 

@@ -75,6 +75,12 @@ class LockError(CalibratorError):
     exit_code = 6
 
 
+class DeadlineError(CalibratorError):
+    """A job was not done in time; nothing was published, the last good parameters stay in force."""
+
+    exit_code = 10
+
+
 class PublishError(CalibratorError):
     """A document cannot be written or read."""
 

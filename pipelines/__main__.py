@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipelines import benchmark, benchmark_publishing, keys, protocols, publish_verbs
-from pipelines.terminal import AS_OF, CONFIG, DEBUG, HOME, SET, parse_time, reported
+from pipelines import benchmark, benchmark_publishing, commands, keys, protocols, publish_verbs
+from pipelines.logs import start_logs
+from pipelines.terminal import AS_OF, CATCH_UP, CONFIG, DEBUG, HOME, LOG, SET, parse_time, reported
 
 if TYPE_CHECKING:
-    from pipelines.run import Result
+    from pipelines.run import Repeated, Result
 
 app = typer.Typer(
     add_completion=False,
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Forecast volatility and stress, calibrate margins and haircuts, backtest them, sign them.",
     epilog="Exit codes: 0 ok, 2 usage or config, 3 input invalid, 4 stale input (last good kept), 5 gate "
-    "failed, 6 lock held, 7 signing, 8 publish I/O, 9 internal.",
+    "failed, 6 lock held, 7 signing, 8 publish I/O, 9 internal, 10 deadline passed.",
 )
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(protocols.app, name="protocols")
@@ -30,11 +31,21 @@ benchmark.app.command()(benchmark_publishing.faults)
 benchmark.app.command()(benchmark_publishing.consumer)
 app.command()(publish_verbs.publish)
 app.command()(publish_verbs.refresh)
+app.add_typer(commands.review, name="review")
+for verb in (commands.retrain, commands.calibrate, commands.rollback, commands.live):
+    app.command()(verb)
+
+
+def clock() -> datetime:
+    """Return the time now: the only place where an operator's command reads it."""
+    return datetime.now(UTC)
 
 
 @app.callback()
-def main() -> None:
+def main(context: typer.Context, log: Annotated[str, LOG] = "none") -> None:
     """Forecast volatility and stress, calibrate margins and haircuts, backtest them, sign them."""
+    context.obj = clock
+    start_logs(log)
 
 
 @app.command()
@@ -43,7 +54,8 @@ def run(
     home: Annotated[Path, HOME] = Path("home"),
     as_of: Annotated[str | None, AS_OF] = None,
     overrides: Annotated[list[str] | None, SET] = None,
-    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - a command-line flag
+    catch_up: Annotated[bool, CATCH_UP] = False,  # noqa: FBT002 - a command-line flag
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
 ) -> None:
     """Do every step once: load, forecast, calibrate, backtest, sign, report.
 
@@ -52,19 +64,25 @@ def run(
     Writes `HOME/runs/<as-of>/` (frames, parameters.json, backtest.json, report.html) and publishes the
     signed file in `HOME/published/`. A rerun on the same input publishes nothing new.
     """
-    now = datetime.now(UTC)
     console = Console()
     with reported(debug=debug):
         from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
         from calibrator.data.sources import resolve_as_of  # noqa: PLC0415
+        from pipelines.catch_up import missed  # noqa: PLC0415
         from pipelines.progress import bars  # noqa: PLC0415
         from pipelines.run import run as job  # noqa: PLC0415
 
         settings = load_config(config, overrides or ())
-        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
-        with bars(console) as progress:
-            result = job(settings, home=home, as_of=at, clock=now, progress=progress)
-        show(result, console)
+        at = parse_time(as_of) if as_of else resolve_as_of(settings, now=clock())
+        dates = missed(settings, home=home, until=at) if catch_up else [at]
+        for number, date in enumerate(dates, start=1):
+            if catch_up:
+                console.print(f"{number} of {len(dates)}: as of {date}", highlight=False)
+            with bars(console) as progress:
+                result = job(settings, home=home, as_of=date, now=clock, progress=progress)
+            show(result, console)
+        if not dates:
+            console.print("nothing was missed, nothing new")
 
 
 @app.command()
@@ -81,7 +99,7 @@ def fetch(
     Writes `FOLDER/current/<source>.parquet`, snapshots named by their digest, and `FOLDER/quality.csv`. A
     rerun asks only for what is not there yet; a republished file is an alert.
     """
-    now = datetime.now(UTC)
+    now = clock()
     console = Console()
     with reported(debug=debug):
         from calibrator.config import load_fetch  # noqa: PLC0415 - keeps --help fast
@@ -112,7 +130,7 @@ def backtest(
     Recorded accounts are named by `backtest.vaults` and `backtest.liquidations`. Writes
     `HOME/backtests/<as-of>/` (backtest.json and one figure per vault that was really liquidated).
     """
-    now = datetime.now(UTC)
+    now = clock()
     console = Console()
     with reported(debug=debug):
         from calibrator.config import load_config  # noqa: PLC0415 - keeps --help fast
@@ -129,11 +147,17 @@ def backtest(
         benchmark.print_files(done.files, console)
 
 
-def show(result: "Result", console: Console) -> None:
+def show(result: "Result | Repeated", console: Console) -> None:
     """Print what was published, the backtest's verdict and where everything is."""
     from calibrator.publish.tables import show_document  # noqa: PLC0415 - keeps --help fast
+    from pipelines.run import Repeated  # noqa: PLC0415
     from pipelines.summary import print_verdict  # noqa: PLC0415
 
+    if isinstance(result, Repeated):
+        again = f"job {result.row.id} did the same, nothing new"
+        show_document(result.document, checked=again, now=result.document.issued_at)
+        console.print(f"everything is in {result.folder}", markup=False, highlight=False, soft_wrap=True)
+        return
     state = "published" if result.published else "already published, nothing new"
     show_document(result.document, checked=state, now=result.document.issued_at)
     print_verdict(result, console)

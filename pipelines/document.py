@@ -84,7 +84,7 @@ def build_document(
             except InfeasibleScheduleError as error:
                 if key not in before:
                     raise
-                reason = f"no schedule is feasible: {error}"[:REASON_LENGTH]
+                reason = f"no schedule is feasible: {error}"[:REASON_LENGTH].rstrip()
         if key in before:
             markets.append(_held(before[key], reason))
     if not markets:
@@ -190,7 +190,7 @@ def _age(d: Decisions, as_of: datetime) -> tuple[str, ...]:
 def _drivers(production: Production, market: str) -> tuple[str, ...]:
     """Say what moved the market's stress probability most."""
     said = sentence(production.forecasts.drivers().get(market, []))
-    return (said[:REASON_LENGTH],) if said else ()
+    return (said[:REASON_LENGTH].rstrip(),) if said else ()
 
 
 def _collateral(

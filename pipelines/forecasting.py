@@ -30,6 +30,8 @@ from pipelines.walks import Make, Walk, Walker
 
 ALL: Final = "*"
 PUBLISHED: Final = "combination"
+CORE: Final = ("har", "garch", "gjr_t", "ewma")
+"""Experts that learn from a market's own past only."""
 Progress = Callable[[str, int, int], None]
 Keep = Callable[[Make], Make]
 
@@ -138,6 +140,7 @@ def forecast_all(  # noqa: PLR0913 - what a run reads, and how
         rate=settings.combination_rate,
         floor=settings.combination_floor,
     )
+    combined = _at_least_core(combined, experts, features, targets, config)
     experts = experts.assign(**{PUBLISHED: combined})
     rows = rows[core.loc[rows.index].notna()]
     known = learned.loc[rows.index].assign(har=core.loc[rows.index])
@@ -146,6 +149,29 @@ def forecast_all(  # noqa: PLR0913 - what a run reads, and how
     states = _regimes(features.loc[experts.index], probability, config)
     last = seen[seen["phase"] == 0].groupby("market", sort=False).tail(1).set_index("market")
     return Forecasts(features, targets, experts, weights, probability, threshold, states, keep.last, last)
+
+
+def _at_least_core(
+    combined: pd.Series,
+    experts: pd.DataFrame,
+    features: pd.DataFrame,
+    targets: pd.DataFrame,
+    config: Config,
+) -> pd.Series:
+    """Publish no less than the core from ``forecast.core_from`` on, where the learned experts are doubted."""
+    settings = config.forecast
+    if settings.core_from is None:
+        return combined
+    time = features.loc[experts.index, ["time"]]
+    core, _ = combine(
+        experts[[c for c in CORE if c in experts]],
+        time,
+        targets.loc[experts.index],
+        memory=settings.combination_memory,
+        rate=settings.combination_rate,
+        floor=settings.combination_floor,
+    )
+    return combined.where(time["time"] < settings.core_from, np.fmax(combined, core))
 
 
 def expert_forecasts(

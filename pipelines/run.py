@@ -8,16 +8,20 @@ from pathlib import Path
 import pandas as pd
 
 from calibrator.config import Config
-from calibrator.data.sources import digest, load_bars, load_inputs
-from calibrator.errors import ConfigError, PublishError
 from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.constraints import check_update
-from calibrator.publish.document import ParameterDocument, encode
-from calibrator.publish.storage import lock
+from calibrator.publish.document import ParameterDocument, decode, encode
 from pipelines.backtesting import Backtest, backtest, in_window
 from pipelines.capital import capital
+from pipelines.champion import overridden, with_champion
 from pipelines.document import Identity, build_document
+from pipelines.drift import find_drift
+from pipelines.executor import executor_of
 from pipelines.forecasting import Progress
+from pipelines.jobs import Job, Now, job, log
+from pipelines.ledger import Ledger, Row
+from pipelines.loading import Loaded, load
+from pipelines.metrics import label
 from pipelines.models import model_digests, model_texts
 from pipelines.payloads import payloads_for, save_payloads
 from pipelines.portfolio import with_portfolio
@@ -25,8 +29,11 @@ from pipelines.production import Production, produce
 from pipelines.publishing import in_force, publish_document
 from pipelines.report.figures import draw, png_files
 from pipelines.report.page import Review, build_report
+from pipelines.shelf import open_shelf
 from pipelines.store import config_digest, run_folder, save, save_frame, save_json
-from pipelines.tracking import Run, flat_parameters, tracked_run
+from pipelines.tracked import MODEL, track_run
+from pipelines.tracking import flat_parameters, tracked_run
+from pipelines.walks import Walker
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,27 @@ class Result:
     warnings: list[str]
 
 
-def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, progress: Progress) -> Result:
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A run that was done before on the same input, with the same settings and code.
+
+    Attributes
+    ----------
+    row : Row
+        Of the ledger.
+    document : ParameterDocument
+        What was made then.
+    folder : pathlib.Path
+    """
+
+    row: Row
+    document: ParameterDocument
+    folder: Path
+
+
+def run(
+    config: Config, *, home: Path, as_of: datetime | None, now: Now, progress: Progress
+) -> Result | Repeated:
     """Run every step of the product once.
 
     Parameters
@@ -65,50 +92,51 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         Receives everything that is written.
     as_of : datetime, optional
         Later rows are not looked at; default: the last bar.
-    clock : datetime
-        The publishing clock, for the expiry of the repository's metadata only.
+    now : callable
+        The clock: of the ledger, of the deadline, and for the expiry of the repository's metadata.
     progress : callable
         Called with (what, done, total).
+
+    Returns
+    -------
+    Result or Repeated
+        The latter when the ledger knows the same run and its files are there.
 
     Raises
     ------
     CalibratorError
         Nothing that was published before has changed.
     """
-    name = f"run {as_of:%Y-%m-%d %H:%M}" if as_of else "run"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PublishError(f"home {home}: cannot be created: {error.strerror}") from error
-    with lock(home / "run.lock"), tracked_run(home, config.tracking, name) as tracked:
+    with job("run", config, home=home, as_of=as_of, now=now) as work:
+        loaded = load(config, as_of=as_of)
+        config = with_champion(config, home)
+        before = work.identify(config, as_of=loaded.as_of, data=loaded.data)
+        if before is not None:
+            folder = run_folder(home, loaded.as_of)
+            return Repeated(before, decode((folder / "parameters.json").read_bytes()), folder)
+        return _run(config, work, loaded, progress)
+
+
+def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Result:
+    home, report = work.home, work.progress(progress)
+    name = f"run {loaded.as_of:%Y-%m-%d %H:%M}"
+    tags = {"job": "run", "ledger_row": str(work.token), "as_of": loaded.as_of.isoformat()}
+    with tracked_run(home, config.tracking, name, tags=tags, now=work.now) as tracked:
         tracked.log_params(flat_parameters(config))
-        bars, found = load_bars(config, as_of=as_of)
-        inputs = load_inputs(config, as_of=as_of)
-        findings = pd.concat([found, inputs.findings], ignore_index=True)
-        check_markets(config, set(bars["market"]))
-        at = as_of or bars["time"].max().to_pydatetime()
-        production = produce(
-            bars, inputs.implied_volatility, config=config, progress=progress, feeds=inputs.feeds
-        )
-        challenged = backtest(production, bars, progress=progress)
-        funds = capital(production, challenged, bars)
+        production = watched(config, work, loaded, report)
+        challenged = backtest(production, loaded.bars, progress=report)
+        funds = capital(production, challenged, loaded.bars)
         challenged.summary["capital"] = funds.summary()
-        texts = model_texts(production.forecasts)
-        identity = Identity(
-            config=config_digest(config),
-            data=sha256("".join(digest(frame) for frame in (bars, *inputs.frames)).encode()),
-            models=model_digests(texts),
+        document, texts, payloads = documented(production, loaded, home=home)
+        review = Review(
+            production, document, challenged, loaded.findings, loaded.bars, version("calibrator"), funds
         )
-        stale = set(findings.loc[findings["rule"] == "stale", "market"])
-        document = _document(production, home, at, stale, identity)
-        payloads = _check(production, home, document)
-        folder = run_folder(home, at)
-        progress("report", 0, 2)
-        review = Review(production, document, challenged, findings, bars, version("calibrator"), funds)
+        report("report", 0, 2)
         drawings = draw(review)
         page = build_report(review, drawings=drawings)
         tracked.log_figures(png_files(drawings))
-        progress("report", 1, 2)
+        report("report", 1, 2)
+        folder = run_folder(home, loaded.as_of)
         files = _save(folder, production, challenged, document, page) | save_payloads(folder, payloads)
         files |= {
             name: save_frame(folder / f"{name}.parquet", frame)
@@ -116,45 +144,100 @@ def run(config: Config, *, home: Path, as_of: datetime | None, clock: datetime, 
         }
         for model, text in texts.items():
             files[f"model {model}"] = save(_made(home / "models" / folder.name) / model, text)
-        published = publish_document(config, document, home=home, clock=clock)
-        progress("report", 2, 2)
-        _track(tracked, document, challenged, files)
+        work.fence()
+        published = publish_document(config, document, home=home, clock=work.now())
+        report("report", 2, 2)
+        track_run(tracked, loaded, production, challenged, document, files)
+        linked = {"document": sha256(encode(document)), "sequence": str(document.sequence)}
+        tracked.set_tags(linked)
+        tracked.register(MODEL, aliases=("champion",), tags=linked | tags)
+    work.facts |= _facts(work, files, document, published=published) | {"mlflow_run": tracked.run_id}
+    work.gauges |= _gauges(challenged, document, loaded)
+    log("published" if published else "unchanged", job="run", row=work.token, sequence=document.sequence)
     files = {what: path for what, path in files.items() if not what.startswith("model ")}
     files |= {"models": home / "models" / folder.name, "signed repository": home / "published"}
     if config.tracking.enabled and config.tracking.uri is None:
         files["MLflow store"] = home / "mlflow.db"
-    return Result(
-        document, published, challenged, findings, files, [tracked.problem] if tracked.problem else []
-    )
+    problems = [*work.facts["alarms"], *([tracked.problem] if tracked.problem else [])]
+    return Result(document, published, challenged, loaded.findings, files, problems)
 
 
-def _track(tracked: Run, document: ParameterDocument, challenged: Backtest, files: dict[str, Path]) -> None:
-    """Log what a risk committee reviews: scores, margins, figures, the page, the models as text."""
-    for model, loss in challenged.forecasts.loc["*"].items():
-        tracked.log_metrics({f"qlike/{model}": float(loss)})
-    rows = challenged.coverage.itertuples()
-    tracked.log_metrics({f"coverage/{r.market}/{r.side}": float(r.coverage) for r in rows})
-    for market in document.markets:
-        name = "/".join(part for part in ("margin_ppm", market.symbol, *market.key[2:]) if part)
-        tracked.log_metrics({name: float(market.value_ppm)}, step=document.sequence)
-    contents = {path.name: path.read_bytes() for what, path in files.items() if not what.startswith("model ")}
-    tracked.log_artifacts({n: c for n, c in contents.items() if not n.endswith(".parquet")})
-    models = {what.removeprefix("model "): path for what, path in files.items() if what.startswith("model ")}
-    tracked.log_artifacts({f"models/{name}": path.read_bytes() for name, path in models.items()})
+def watched(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Production:
+    """Forecast and calibrate; where drift is found write the alarm down, and obey its consequence.
 
-
-def check_markets(config: Config, known: set[str]) -> None:
-    """Refuse settings for a market that has no bars: a typo must not turn a collateral into a perpetual.
-
-    Raises
-    ------
-    ConfigError
-        Names the first such market.
+    An alarm whose consequence is ``core`` has the decisions from then on published at no less than what the
+    HAR-GARCH core forecasts, until a retraining promotes another model or the alarm is taken back.
     """
-    unknown = sorted(set(config.markets) - known)
-    if unknown:
-        some = ", ".join(sorted(known)[:8])
-        raise ConfigError(f"markets.{unknown[0]}: no bars of this market; there are {some}")
+    config = with_alarms(config, work.ledger)
+    made = produced(config, loaded, home=work.home, progress=progress)
+    alarms = find_drift(made, config.drift, as_of=loaded.as_of)
+    for a in alarms:
+        work.ledger.alarm(a.kind, a.action, since=a.since, now=work.now(), message=a.message, row=work.token)
+        log("alarm", kind=a.kind, action=a.action, since=a.since, message=a.message)
+    work.facts["alarms"] = [f"{a.kind} ({a.action}): {a.message}" for a in alarms]
+    again = with_alarms(config, work.ledger)
+    if again != config:
+        made = produced(again, loaded, home=work.home, progress=progress)
+    return made
+
+
+def with_alarms(config: Config, ledger: Ledger) -> Config:
+    """Return the configuration under the alarms that stand."""
+    since = [a["since"] for a in ledger.standing() if a["action"] == "core"]
+    if not since:
+        return config
+    return overridden(config, {"core_from": min(since)}, source="alarms")
+
+
+def produced(config: Config, loaded: Loaded, *, home: Path, progress: Progress) -> Production:
+    """Forecast and calibrate, recalling what the home's earlier runs computed on the same rows."""
+    with open_shelf(home, reuse=config.jobs.reuse) as shelf, executor_of(config.compute) as executor:
+        walker = Walker(shelf, executor)
+        made = produce(
+            loaded.bars,
+            loaded.implied,
+            config=config,
+            progress=progress,
+            walker=walker,
+            feeds=loaded.feeds,
+        )
+        log("forecast", fits=walker.fits, recalled=walker.recalled)
+    return made
+
+
+def documented(
+    production: Production, loaded: Loaded, *, home: Path
+) -> tuple[ParameterDocument, dict[str, str], dict[str, bytes]]:
+    """Make the next document, held against the limits of the published one; models as text; payloads."""
+    texts = model_texts(production.forecasts)
+    identity = Identity(
+        config=config_digest(production.config), data=loaded.data, models=model_digests(texts)
+    )
+    document = _document(production, home, loaded.as_of, loaded.stale, identity)
+    return document, texts, _check(production, home, document)
+
+
+def _facts(
+    work: Job, files: dict[str, Path], document: ParameterDocument, *, published: bool
+) -> dict[str, object]:
+    return {
+        "files": sorted(str(path.relative_to(work.home)) for path in files.values()),
+        "document": sha256(encode(document)),
+        "sequence": document.sequence,
+        "published": published or (work.home / "published").exists(),
+    }
+
+
+def _gauges(challenged: Backtest, document: ParameterDocument, loaded: Loaded) -> dict[str, float]:
+    coverage = {
+        label("calibrator_coverage_ratio", market=str(r.market), side=str(r.side)): float(r.coverage)
+        for r in challenged.coverage.itertuples()
+    }
+    return coverage | {
+        "calibrator_document_sequence": float(document.sequence),
+        "calibrator_document_expires_timestamp_seconds": document.expires_at.timestamp(),
+        "calibrator_stale_markets": float(len(loaded.stale)),
+    }
 
 
 def _document(
@@ -186,9 +269,8 @@ def _check(production: Production, home: Path, document: ParameterDocument) -> d
     return payloads
 
 
-def _save(
-    folder: Path, production: Production, challenged: Backtest, document: ParameterDocument, page: str
-) -> dict[str, Path]:
+def save_frames(folder: Path, production: Production) -> dict[str, Path]:
+    """Write the walk-forward's frames inside the backtest's window; return their paths by name."""
     config = production.config
     frames = {
         "forecasts": production.forecasts.frame(config.forecast.horizon),
@@ -207,6 +289,13 @@ def _save(
     }
     schedule = in_window(production.schedule(), config, column="effective_from")
     out["schedule"] = save_frame(folder / "schedule.parquet", schedule)
+    return out
+
+
+def _save(
+    folder: Path, production: Production, challenged: Backtest, document: ParameterDocument, page: str
+) -> dict[str, Path]:
+    out = save_frames(folder, production)
     out["parameters"] = save(folder / "parameters.json", encode(document))
     out["backtest"] = save_json(folder / "backtest.json", challenged.summary)
     out["report"] = save(folder / "report.html", page)

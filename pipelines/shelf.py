@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -88,3 +90,20 @@ class Shelf:
         """File content under a name."""
         write_atomically(self.folder / name, content)
         self._index[name] = {"sha256": sha256(content).hexdigest(), "used": self._run}
+
+
+@contextmanager
+def open_shelf(home: Path, *, reuse: bool) -> Iterator[Shelf | None]:
+    """Yield the shelf of a home, ``home/walks``; None where nothing may be reused.
+
+    Examples
+    --------
+    >>> with open_shelf(Path("."), reuse=False) as shelf:
+    ...     shelf is None
+    True
+    """
+    if not reuse:
+        yield None
+        return
+    with Shelf(home / "walks") as shelf:
+        yield shelf

@@ -78,7 +78,7 @@ def config_digest(config: Config) -> str:
     for entry in (*spelled["backtest"]["liquidations"], *(spelled["backtest"]["vaults"] or {}).values()):
         if isinstance(entry, dict):
             entry["path"] = Path(entry["path"]).name
-    for section in ("tracking", "fetch", "jobs", "compute"):  # how it runs, not what comes out
+    for section in ("tracking", "fetch", "jobs", "compute", "retrain"):  # how it runs, not what comes out
         spelled.pop(section)
     spelled["software"] = version("calibrator")
     text = json.dumps(spelled, sort_keys=True, separators=(",", ":"))

@@ -19,6 +19,10 @@ SET: Final = typer.Option(
     "--set", help="Override one key: `section.key=value` (repeatable).", show_default=False
 )
 APPROVE: Final = typer.Option("--approve", help="The second key: an approver's PEM file.", show_default=False)
+CATCH_UP: Final = typer.Option(
+    "--catch-up", help="Make up for every decision since the last good run, one run each."
+)
+LOG: Final = typer.Option("--log", envvar="CALIBRATOR_LOG", help="Log to stderr: none, text or json.")
 DEBUG: Final = typer.Option("--debug", help="Show the traceback of an error.")
 WRITE_DOCS: Final = typer.Option("--write-docs", help="Also write the table to docs/benchmarks/.")
 

@@ -2,7 +2,8 @@
 
 The only module that imports MLflow, and only when a run is tracked. All calls go through one background
 thread in the order they were made; the job goes on meanwhile. Whatever goes wrong there (server down, slow,
-refusing, disk full) becomes one sentence in :attr:`Run.problem` and a warning in the log, never an exception.
+refusing, disk full) becomes one sentence in :attr:`Run.problem` and a warning in the log, never an exception;
+what was not sent is kept in ``home/unlogged/`` for :func:`sync`.
 """
 
 import logging
@@ -13,44 +14,27 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from calibrator.config import Config, TrackingConfig
+from calibrator.errors import ConfigError
+from pipelines.journal import Entry, Journal, Kind, keep, kept, table_of
+from pipelines.mlflow_client import Client, refused
 
 PATIENCE: Final = 4.0
 """Seconds that a finished job waits for what is not logged yet."""
 CREATION: Final = 20.0
 """Seconds allowed for creating a new SQLite file: work of this machine, not a server's silence."""
-ENVIRONMENT: Final = {
-    # With its defaults the client stalls for minutes when the server is down.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-}
-PARAMETERS_PER_CALL: Final = 100
-METRICS_PER_CALL: Final = 1000
 LONGEST_PARAMETER: Final = 500
 NOT_IN_A_NAME: Final = re.compile(r"[^\w\-. /]")
+PASSWORD: Final = re.compile(r"(?<=:)[^:/@]+(?=@)")
 _LOG: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What to do with a client and a run; the call that ends the run is made even after a failure."""
-
-    make: Callable[[Any, str], None]
-    ends: bool = False
-
-
-Calls = queue.SimpleQueue[_Call | None]
+Now = Callable[[], datetime]
 
 
 @dataclass(slots=True)
@@ -59,8 +43,6 @@ class Run:
 
     Attributes
     ----------
-    run_id : str or None
-        MLflow's identifier once the run was created.
     problem : str or None
         Why the run is not, or not completely, logged.
 
@@ -72,46 +54,58 @@ class Run:
     (None, None)
     """
 
-    run_id: str | None = None
     problem: str | None = None
-    _calls: Calls | None = None
-    _opened: threading.Event = field(default_factory=threading.Event)
+    _name: str = ""
+    _work: "_Work | None" = None
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's identifier once the run was created."""
+        return self._work.journal.runs.get(self._name) if self._work is not None else None
+
+    def child(self, name: str, *, tags: Mapping[str, str] | None = None) -> "Run":
+        """Return a run below this one: a model, or a group of markets. It ends with its parent."""
+        made = Run(_name=name, _work=self._work)
+        made._put("start", {"name": name, "tags": dict(tags or {})})
+        return made
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters; texts above 500 characters are cut."""
-        items = [(key, str(value)[:LONGEST_PARAMETER]) for key, value in params.items()]
+        self._put("params", {key: str(value)[:LONGEST_PARAMETER] for key, value in params.items()})
 
-        def call(client: Any, run_id: str) -> None:
-            from mlflow.entities import Param  # noqa: PLC0415 - MLflow is imported only when it is used
-
-            for at in range(0, len(items), PARAMETERS_PER_CALL):
-                part = [Param(key, value) for key, value in items[at : at + PARAMETERS_PER_CALL]]
-                client.log_batch(run_id, params=part)
-
-        self._put(call)
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Tag the run."""
+        self._put("tags", {key: str(value) for key, value in tags.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Log finite numbers at a step; missing and infinite ones are left out.
 
         Characters of a name that MLflow refuses become underscores.
         """
-        named = {NOT_IN_A_NAME.sub("_", key): float(value) for key, value in metrics.items()}
-        items = [(key, value) for key, value in named.items() if isfinite(value)]
+        self.log_series({key: {step: value} for key, value in metrics.items()})
 
-        def call(client: Any, run_id: str) -> None:
-            from mlflow.entities import Metric  # noqa: PLC0415 - MLflow is imported only when it is used
-            from mlflow.utils.time import get_current_time_millis  # noqa: PLC0415
-
-            now = get_current_time_millis()
-            for at in range(0, len(items), METRICS_PER_CALL):
-                part = [Metric(key, value, now, step) for key, value in items[at : at + METRICS_PER_CALL]]
-                client.log_batch(run_id, metrics=part)
-
-        self._put(call)
+    def log_series(self, series: Mapping[str, Mapping[int, float]]) -> None:
+        """Log metrics at many steps at once; as :meth:`log_metrics` otherwise."""
+        values = [
+            [NOT_IN_A_NAME.sub("_", key), float(value), int(step)]
+            for key, own in series.items()
+            for step, value in own.items()
+            if isfinite(float(value))
+        ]
+        self._put("metrics", {"values": values})
 
     def log_figures(self, figures: Mapping[str, bytes]) -> None:
         """Log PNG pictures as ``figures/<name>.png``."""
         self.log_artifacts({f"figures/{name}.png": content for name, content in figures.items()})
+
+    def log_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
+        """Log a table that MLflow shows in its pages, as ``tables/<name>.json``."""
+        self._put("table", {"name": f"tables/{name}.json", "columns": table_of(columns)})
+
+    def log_dataset(self, name: str, *, digest: str, source: str, profile: Mapping[str, object]) -> None:
+        """Log what the run read, by digest."""
+        content = {"name": name, "digest": digest[:36], "source": source}
+        self._put("dataset", content | {"profile": {k: str(v) for k, v in profile.items()}})
 
     def log_texts(self, texts: Mapping[str, str]) -> None:
         """Log texts under their relative paths, UTF-8."""
@@ -128,26 +122,62 @@ class Run:
         for path in artifacts:
             if Path(path).is_absolute() or ".." in Path(path).parts:
                 raise ValueError(f"artifact path must stay inside the run, was {path!r}")
-        held = dict(artifacts)
+        self._put("artifacts", {}, dict(artifacts))
 
-        def call(client: Any, run_id: str) -> None:
-            with TemporaryDirectory() as folder:
-                for path, content in held.items():
-                    file = Path(folder, path)
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_bytes(content)
-                client.log_artifacts(run_id, folder)
+    def register(
+        self, model: str, *, aliases: tuple[str, ...], tags: Mapping[str, str], path: str = "models"
+    ) -> None:
+        """Make the artifacts under ``path`` a version of a registered model, with aliases and tags."""
+        self._put("version", {"model": model, "path": path, "aliases": list(aliases), "tags": dict(tags)})
 
-        self._put(call)
+    def _put(self, kind: Kind, content: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
+        if self._work is not None:
+            self._work.put(Entry(self._name, kind, content, files or {}))
 
-    def _put(self, call: Callable[[Any, str], None]) -> None:
-        if self._calls is not None:
-            self._calls.put(_Call(call))
+
+@dataclass(slots=True)
+class _Work:
+    """The journal, the queue to the background thread, and what both need."""
+
+    journal: Journal
+    uri: str
+    home: Path
+    now: Now | None
+    opened: threading.Event = field(default_factory=threading.Event)
+    queue: "queue.SimpleQueue[Entry | None]" = field(default_factory=queue.SimpleQueue)
+    problem: str | None = None
+    over: bool = False
+    given_up: bool = False
+
+    def put(self, entry: Entry) -> None:
+        """Hand an entry over; one that comes after the end is ignored."""
+        if self.over:
+            return
+        if self.now is not None:
+            entry.content["at"] = int(self.now().timestamp() * 1000)
+        self.journal.entries.append(entry)
+        self.queue.put(entry)
+
+    def attempt(self, call: Callable[[], object]) -> bool:
+        """Call; the first failure becomes the problem."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - MLflow, SQLAlchemy, requests and the disk each raise their own
+            reason = PASSWORD.sub("***", " ".join(str(error).split()))[:300]
+            shown = PASSWORD.sub("***", self.uri)
+            self.problem = self.problem or f"tracking: {shown} failed, the run is not fully logged: {reason}"
+            return False
+        return True
 
 
 @contextmanager
 def tracked_run(
-    home: Path, config: TrackingConfig, name: str, *, tags: Mapping[str, str] | None = None
+    home: Path,
+    config: TrackingConfig,
+    name: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+    now: Now | None = None,
 ) -> Iterator[Run]:
     """Track what happens inside the block as one MLflow run.
 
@@ -160,6 +190,8 @@ def tracked_run(
     name : str
         Name of the run.
     tags : mapping of str to str, optional
+    now : callable, optional
+        The clock, for the times of what is logged; default: when the server gets it.
 
     Yields
     ------
@@ -178,20 +210,44 @@ def tracked_run(
     if not config.enabled:
         yield Run()
         return
-    calls: Calls = queue.SimpleQueue()
-    run = Run(_calls=calls)
-    uri = config.uri or f"sqlite:///{(home / 'mlflow.db').absolute()}"
-    remote = uri.startswith(("http://", "https://"))
-    artifacts = None if config.uri else (home / "mlartifacts").absolute().as_uri()
-    store = _Store(home, uri, config.experiment, artifacts, name, dict(tags or {}))
-    worker = threading.Thread(target=_work, args=(run, store, calls), name="tracking", daemon=True)
+    artifacts = config.artifacts or (None if config.uri else (home / "mlartifacts").absolute().as_uri())
+    local = f"sqlite:///{(home / 'mlflow.db').absolute()}"
+    journal = Journal(config.uri or local, config.experiment, artifacts)
+    work = _Work(journal, "", home, now)
+    run = Run(_work=work)
+    run._put("start", {"name": name, "tags": dict(tags or {})})  # noqa: SLF001 - the other half of this module
+    worker = threading.Thread(target=_run, args=(work,), name="tracking", daemon=True)
     worker.start()
     status = "FAILED"
     try:
         yield run
         status = "FINISHED"
     finally:
-        _finish(run, worker, status, 0.0 if remote else CREATION)
+        _finish(run, work, worker, status, CREATION if config.uri is None else 0.0)
+
+
+def secret(uri: str) -> str:
+    """Fill in an address that is kept in the environment (``env:NAME``) or in a file (``secret:/path``).
+
+    Raises
+    ------
+    ConfigError
+        There is no such variable or file.
+
+    Examples
+    --------
+    >>> secret("http://127.0.0.1:5000")
+    'http://127.0.0.1:5000'
+    """
+    kind, _, where = uri.partition(":")
+    try:
+        if kind == "env":
+            return os.environ[where]
+        if kind == "secret":
+            return Path(where).read_text(encoding="utf-8").strip()
+    except (KeyError, OSError) as error:
+        raise ConfigError(f"tracking.uri {uri}: there is no such secret") from error
+    return uri
 
 
 def flat_parameters(config: Config) -> dict[str, str]:
@@ -215,67 +271,84 @@ def _flatten(prefix: str, value: object) -> Iterator[tuple[str, str]]:
         yield prefix, str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Store:
-    """Where a run goes, and what it is called."""
+def sync(home: Path) -> list[str]:
+    """Send what earlier jobs could not log; return one sentence per journal.
 
-    home: Path
-    uri: str
-    experiment: str
-    artifacts: str | None
-    name: str
-    tags: dict[str, str]
+    A journal that is complete is removed. An entry that the server refuses is counted and dropped; a server
+    that does not answer ends the attempt, and everything is kept.
+    """
+    out = []
+    for path, journal in list(kept(home)):
+        work = _Work(journal, journal.uri, home, None)
+        client: list[Client] = []
+        work.attempt(lambda work=work, client=client: client.append(_open(work)))  # type: ignore[misc]
+        refusals = 0
+        for entry in journal.waiting() if client else []:
+            work.problem = None
+            if not work.attempt(lambda entry=entry, client=client: _send(client[0], entry)):  # type: ignore[misc]
+                refusals += 1
+                if not client[0].refused:
+                    break
+            entry.done = True
+        waiting = journal.waiting()
+        if waiting:
+            keep(home, path.name.removesuffix(".json"), journal)
+            out.append(f"{path.name}: {len(waiting)} entries wait: {work.problem}")
+        else:
+            path.unlink()
+            out.append(f"{path.name}: sent" + (f", {refusals} entries refused" if refusals else ""))
+    return out
 
 
-def _finish(run: Run, worker: threading.Thread, status: str, creation: float) -> None:
-    """End the run and wait for the calls that are left, but not longer than is promised."""
-    if run._calls is not None:  # noqa: SLF001 - the other half of this module
-        run._calls.put(_Call(lambda client, run_id: client.set_terminated(run_id, status=status), ends=True))  # noqa: SLF001
-        run._calls.put(None)  # noqa: SLF001
-    run._opened.wait(creation)  # noqa: SLF001
+def _finish(run: Run, work: _Work, worker: threading.Thread, status: str, creation: float) -> None:
+    """End the runs and wait for the calls that are left, but not longer than is promised."""
+    for name in [e.run for e in work.journal.entries if e.kind == "start"][::-1]:
+        work.put(Entry(name, "end", {"status": status}))
+    work.queue.put(None)
+    work.over = True  # a run that is over ignores what it is given
+    work.opened.wait(creation)
     worker.join(PATIENCE)
+    run.problem = work.problem
     if worker.is_alive():
+        work.given_up = True  # what is kept for later must not be sent now as well
         run.problem = run.problem or f"tracking: not finished after {PATIENCE:g} s, the rest is left out"
-    run._calls = None  # noqa: SLF001 - a run that is over ignores what it is given
     if run.problem is not None:
         _LOG.warning(run.problem)
+        work.attempt(lambda: keep(work.home, _label(work.journal), work.journal))
 
 
-def _work(run: Run, store: _Store, calls: Calls) -> None:
-    """Make the calls in their order; after one that fails only the last, which ends the run."""
-    opened: list[tuple[Any, str]] = []
-    _attempt(run, store, lambda: opened.append(_open(store)))
-    for client, run_id in opened:
-        run.run_id = run_id
-        run._opened.set()  # noqa: SLF001 - the other half of this module
-        while (call := calls.get()) is not None:
-            if run.problem is None or call.ends:
-                _attempt(run, store, partial(call.make, client, run_id))
-    run._opened.set()  # noqa: SLF001
+def _label(journal: Journal) -> str:
+    start = journal.entries[0].content
+    name = re.sub(r"[^\w-]+", "-", str(start["name"]))
+    return f"{start.get('at', 0):013d}-{name}-{os.getpid()}"
 
 
-def _attempt(run: Run, store: _Store, call: Callable[[], None]) -> None:
-    """Call; the first failure becomes the run's problem."""
-    try:
-        call()
-    except Exception as error:  # noqa: BLE001 - MLflow, SQLAlchemy, requests and the disk each raise their own
-        reason = " ".join(str(error).split())[:300]
-        run.problem = run.problem or f"tracking: {store.uri} failed, the run is not fully logged: {reason}"
+def _run(work: _Work) -> None:
+    """Make the calls in their order; after one that fails only those which end runs."""
+    client: list[Client] = []
+    work.attempt(lambda: client.append(_open(work)))
+    while (entry := work.queue.get()) is not None and not work.given_up:
+        ends = entry.kind == "end" and entry.run in work.journal.runs
+        if client and (work.problem is None or ends):
+            item = entry
+            entry.done = work.attempt(lambda item=item: _send(client[0], item))  # type: ignore[misc]
+        if entry.kind == "start" and not entry.run:
+            work.opened.set()
+    work.opened.set()
 
 
-def _open(store: _Store) -> tuple[Any, str]:
-    for key, value in ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
-    from mlflow.tracking import MlflowClient  # noqa: PLC0415 - takes seconds, and is not needed otherwise
-
+def _open(work: _Work) -> Client:
+    work.uri = secret(work.journal.uri)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    store.home.mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(tracking_uri=store.uri)
-    found = client.get_experiment_by_name(store.experiment)
-    experiment = (
-        client.create_experiment(store.experiment, artifact_location=store.artifacts)
-        if found is None
-        else found.experiment_id
-    )
-    made = client.create_run(experiment, run_name=store.name, tags=store.tags)
-    return client, str(made.info.run_id)
+    if work.uri.startswith("sqlite:"):
+        work.home.mkdir(parents=True, exist_ok=True)
+    return Client.open(work.uri, work.journal)
+
+
+def _send(client: Client, entry: Entry) -> None:
+    client.refused = False
+    try:
+        client.send(entry)
+    except Exception as error:
+        client.refused = refused(error)
+        raise

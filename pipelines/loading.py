@@ -1,0 +1,82 @@
+"""What every job reads first: bars, implied volatility, what the gate found, and a digest of it all."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+
+from calibrator.config import Config
+from calibrator.data.sources import digest, load_bars, load_inputs
+from calibrator.errors import ConfigError
+from calibrator.feeds import Feeds
+from calibrator.publish.canonical import digest as sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The input of a job.
+
+    Attributes
+    ----------
+    bars, implied : pandas.DataFrame
+        Conforming ``Bars`` and ``ImpliedVolatility``.
+    findings : pandas.DataFrame
+        ``Findings`` of the gate.
+    as_of : datetime
+        Asked for, or the last bar.
+    data : str
+        SHA-256 of everything that was read.
+    feeds : Feeds, optional
+        Funding, open interest and liquidations.
+    """
+
+    bars: pd.DataFrame
+    implied: pd.DataFrame
+    findings: pd.DataFrame
+    as_of: datetime
+    data: str
+    feeds: Feeds | None = None
+
+    @property
+    def stale(self) -> set[str]:
+        """Markets whose newest bar is too old."""
+        return set(self.findings.loc[self.findings["rule"] == "stale", "market"])
+
+
+def load(config: Config, *, as_of: datetime | None) -> Loaded:
+    """Read the input of a job.
+
+    Parameters
+    ----------
+    config : Config
+    as_of : datetime, optional
+        Later rows are not looked at; default: the last bar.
+
+    Raises
+    ------
+    DataError
+        The gate refuses the input.
+    ConfigError
+        Settings for a market that has no bars.
+    """
+    bars, found = load_bars(config, as_of=as_of)
+    inputs = load_inputs(config, as_of=as_of)
+    check_markets(config, set(bars["market"]))
+    at = as_of or bars["time"].max().to_pydatetime()
+    data = sha256("".join(digest(frame) for frame in (bars, *inputs.frames)).encode())
+    findings = pd.concat([found, inputs.findings], ignore_index=True)
+    return Loaded(bars, inputs.implied_volatility, findings, at, data, inputs.feeds)
+
+
+def check_markets(config: Config, known: set[str]) -> None:
+    """Refuse settings for a market that has no bars: a typo must not turn a collateral into a perpetual.
+
+    Raises
+    ------
+    ConfigError
+        Names the first such market.
+    """
+    unknown = sorted(set(config.markets) - known)
+    if unknown:
+        some = ", ".join(sorted(known)[:8])
+        raise ConfigError(f"markets.{unknown[0]}: no bars of this market; there are {some}")
