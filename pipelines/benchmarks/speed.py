@@ -60,9 +60,8 @@ SAID_GARCH: Final = (
     "`arch` fits each of them once, the engine from three starts. `below_arch` and `above_arch`: shares of "
     "windows whose log-likelihood is lower or higher by more than 1e-4 relative; `same_optimum`: both "
     "converged and within 1e-6, `forecast_gap_99` is there the 99 % quantile of the relative difference of "
-    "the next row's variance. Ratios are medians of batches that take turns, so other work on the machine "
-    "slows both alike. A window without an optimum is counted in `not_converged`: an EGARCH whose likelihood "
-    "is highest where the recursion is not invertible, and chaotic."
+    "the next row's variance. A window without an optimum is counted in `not_converged`: an EGARCH whose "
+    "likelihood is highest where the recursion is not invertible, and chaotic."
 )
 SAID_REFITS: Final = (
     "A window of 1,000 days slides day by day over the S&P 500; warm starts, a cold restart every 50 refits; "
@@ -105,7 +104,7 @@ def run(
     *,
     scale: float = 1.0,
     progress: Progress,
-    clock: Clock = time.perf_counter,
+    clock: Clock = time.process_time,
 ) -> list[Table]:
     """Measure everything.
 
@@ -118,7 +117,7 @@ def run(
     progress : callable
         Called with (what, done, total).
     clock : callable
-        Seconds.
+        Seconds; by default the processor's: other work interrupts long tasks more than short ones.
 
     Returns
     -------
@@ -329,6 +328,7 @@ def markdown(tables: Sequence[Table], *, made_on: date) -> str:
         "",
         f"{made_on.isoformat()}; {machine()}.",
         "Ratios are medians of measurements that alternate in one run; only they compare between machines.",
+        "Times are those of the processor.",
     ]
     for table in tables:
         frame = table.frame.reset_index()
