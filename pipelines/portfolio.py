@@ -1,5 +1,7 @@
 """From a production run to the portfolio section of the document: grid, offsets, add-ons, collateral."""
 
+from dataclasses import replace
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -83,12 +85,12 @@ def portfolio_rules(
     moves = {len(u.moves_ppm) for u in made.values()}
     held = {u.symbol: u for u in before.underlyings} if before and before.scenarios == template else {}
     named = {m.symbol for m in document.markets}
-    for symbol, rules in held.items():
-        if symbol in named and symbol not in made and (not moves or len(rules.moves_ppm) in moves):
-            made[symbol] = rules
+    for symbol, last in held.items():
+        if symbol in named and symbol not in made and (not moves or len(last.moves_ppm) in moves):
+            made[symbol] = last
     if not made:
         return None
-    return PortfolioRules(
+    rules = PortfolioRules(
         quote=settings.quote,
         initial_multiple_ppm=ppm_up(production.config.margin.initial_multiple),
         term=TERM,
@@ -97,6 +99,45 @@ def portfolio_rules(
         correlations=_correlations(production, sorted(fresh)),
         collateral=_collateral(document, settings, set(made)),
     )
+    return rules if before is None else eased(before, rules, production.config.margin.limits.max_decrease)
+
+
+def eased(before: PortfolioRules, rules: PortfolioRules, max_decrease: float) -> PortfolioRules:
+    """Let volatility shifts and offsets loosen no faster than a margin may fall in one decision.
+
+    Moves are margins and keep their own speed limits. An offset loosens from what it did not count before:
+    a pair that has become known starts from none.
+
+    Parameters
+    ----------
+    before, rules : PortfolioRules
+        What is published, and what is to be.
+    max_decrease : float
+        Largest relative decrease.
+    """
+    keep = 1.0 - max_decrease
+    old = {u.symbol: u for u in before.underlyings}
+    underlyings = tuple(
+        replace(
+            u,
+            volatility_up_ppm=max(u.volatility_up_ppm, ceil(keep * old[u.symbol].volatility_up_ppm)),
+            volatility_down_ppm=max(u.volatility_down_ppm, ceil(keep * old[u.symbol].volatility_down_ppm)),
+        )
+        if u.symbol in old
+        else u
+        for u in rules.underlyings
+    )
+    ranges_before = {(c.first, c.second): c for c in before.correlations}
+    pairs = []
+    for c in rules.correlations:
+        last = ranges_before.get((c.first, c.second), CorrelationRange(c.first, c.second, -PPM, PPM))
+        if {c.first, c.second} <= old.keys():
+            low = min(c.low_ppm, PPM - ceil(keep * (PPM - last.low_ppm)))
+            high = max(c.high_ppm, ceil(keep * (PPM + last.high_ppm)) - PPM)
+            pairs.append(replace(c, low_ppm=low, high_ppm=high))
+        else:
+            pairs.append(c)
+    return replace(rules, underlyings=underlyings, correlations=tuple(pairs))
 
 
 def underlying_rules(production: Production, d: Decisions, at: int = -1) -> UnderlyingRules:

@@ -74,7 +74,8 @@ def _pairs(old: PortfolioRules, new: PortfolioRules) -> Iterator[Value]:
     before = {(c.first, c.second): (PPM - c.low_ppm, PPM + c.high_ppm) for c in old.correlations}
     after = {(c.first, c.second): (PPM - c.low_ppm, PPM + c.high_ppm) for c in new.correlations}
     nothing = (2 * PPM, 2 * PPM)
-    for pair in sorted(before.keys() | after.keys()):
+    known = {u.symbol for u in old.underlyings}
+    for pair in sorted(p for p in before.keys() | after.keys() if known.issuperset(p)):
         first, second = before.get(pair, nothing), after.get(pair, nothing)
         names = ("hedge that does not count", "diversification that does not count")
         for what, low, high in zip(names, first, second, strict=True):

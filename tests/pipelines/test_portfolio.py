@@ -15,7 +15,7 @@ from calibrator.domain import PPM
 from calibrator.portfolio.account import Account, Holding, Position, assess
 from calibrator.portfolio.contracts import Contract
 from calibrator.publish.document import CollateralParameters, ParameterDocument, PerpetualParameters, decode
-from pipelines.portfolio import ranges
+from pipelines.portfolio import eased, ranges
 from pipelines.portfolio_book import STRATEGIES, example_book, netting
 
 Finished = tuple[Path, Result]
@@ -90,6 +90,23 @@ def test_the_waterfall_adds_up(document: ParameterDocument) -> None:
     blind = netting(replace(rules, correlations=()), held, strategy)
     assert blind.across == pytest.approx(0.0, abs=1e-6)
     assert blind.portfolio > made.portfolio
+
+
+def test_shifts_and_offsets_loosen_no_faster_than_margins(document: ParameterDocument) -> None:
+    assert document.portfolio is not None
+    rules = document.portfolio.rules()
+    nervous = tuple(replace(u, volatility_up_ppm=2 * u.volatility_up_ppm) for u in rules.underlyings)
+    before = replace(rules, underlyings=nervous, correlations=())
+    made = eased(before, rules, 0.05)
+    for last, now in zip(nervous, made.underlyings, strict=True):
+        assert now.volatility_up_ppm == pytest.approx(0.95 * last.volatility_up_ppm, abs=1)
+    assert {(c.low_ppm, c.high_ppm) for c in made.correlations} == {(-900_000, PPM)}
+    for _ in range(20):
+        made = eased(made, rules, 0.05)
+    assert made == rules
+    assert eased(rules, before, 0.05).underlyings == nervous  # what tightens does so at once
+    newcomer = replace(rules, underlyings=rules.underlyings[1:], correlations=rules.correlations[2:])
+    assert eased(newcomer, rules, 0.05) == rules
 
 
 def test_a_pair_without_common_history_is_not_offset() -> None:

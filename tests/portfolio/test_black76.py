@@ -25,7 +25,7 @@ def exact(forward: float, strike: float, volatility: float, time: float, sign: i
     return sign * (f * mpmath.ncdf(sign * d1) - k * mpmath.ncdf(sign * (d1 - s)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(FORWARDS, MONEYNESS, VOLATILITIES, TIMES, st.sampled_from([1, -1]))
 def test_a_price_is_within_1e_12_of_fifty_digits(
     forward: float, moneyness: float, volatility: float, time: float, sign: int
@@ -100,7 +100,7 @@ def test_greeks_are_finite_differences_of_the_value(
         assert float(getattr(found, name)) == pytest.approx(float(slope), rel=1e-8, abs=1e-8)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(MONEYNESS, VOLATILITIES, TIMES, st.sampled_from([1, -1]))
 def test_inversion_gives_the_volatility_back_or_says_why_not(
     moneyness: float, volatility: float, time: float, sign: int

@@ -158,6 +158,9 @@ def test_a_pair_that_appears_loosens_and_a_section_that_appears_is_said(make_doc
         (2_000_000, 1_010_000, False),
         (2_000_000, 1_900_000, False),
     }
+    first = {"underlyings": SECTION["underlyings"][:1], "correlations": (), "collateral": ()}
+    newcomer = make_document(portfolio=PortfolioParameters.model_validate(SECTION | first))
+    assert changes(newcomer, with_pair) == []  # nobody held the pair before
     (new,) = changes(make_document(), with_pair)
     assert (new.what, new.tightens) == ("portfolio section is new", None)
     assert changes(with_pair, make_document())[0].what == "portfolio section left out"
