@@ -80,7 +80,7 @@ def convexity_drawing(made: Cascades) -> Drawing:
             label="margin asked, of the anchor's",
         )
         axes.set_xlabel("compression: how far margins lie below the anchor")
-        axes.set_ylabel("lost beyond margin and fund\nover margin asked")
+        axes.set_ylabel("lost / margin asked")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         axes.legend(loc="upper left")
