@@ -41,8 +41,8 @@ SAID: Final = (
 )
 SAID_CROSS: Final = (
     "Cross-margined accounts of one to `assets` holdings; checked at the bar's start and at its closes. "
-    "`naive` is the same compiled code without blocks, measured on `naive_sample` accounts and extrapolated by "
-    "their number; `same` is about those. The tables of levels and bounds are made once for all "
+    "`naive` is the same compiled code without blocks, measured on `naive_sample` accounts and extrapolated "
+    "by their number; `same` is about those. The tables of levels and bounds are made once for all "
     "accounts and counted."
 )
 SAID_LARGE: Final = (
