@@ -32,7 +32,7 @@ benchmark.app.command()(benchmark_publishing.consumer)
 app.command()(publish_verbs.publish)
 app.command()(publish_verbs.refresh)
 app.add_typer(commands.review, name="review")
-for verb in (commands.retrain, commands.calibrate, commands.rollback, commands.live):
+for verb in (commands.retrain, commands.calibrate, commands.rollback, commands.live, commands.inspect):
     app.command()(verb)
 
 

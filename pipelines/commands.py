@@ -123,6 +123,19 @@ def live(
         )
 
 
+def inspect(
+    path: Annotated[Path, typer.Argument(help="LightGBM text file of unknown origin.")],
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
+) -> None:
+    """Say what a LightGBM file of unknown origin holds; it is read in a process of its own."""
+    with reported(debug=debug):
+        from pipelines.foreign import inspect_foreign  # noqa: PLC0415 - keeps --help fast
+
+        found = inspect_foreign(path)
+        said = f"{found.trees} trees of {len(found.features)} features, SHA-256 {found.digest}"
+        Console().print(said, highlight=False, soft_wrap=True)
+
+
 @review.callback()
 def show(
     context: typer.Context,

@@ -28,6 +28,8 @@ from pipelines.mlflow_client import Client, refused
 
 PATIENCE: Final = 4.0
 """Seconds that a finished job waits for what is not logged yet."""
+LOCAL_PATIENCE: Final = 30.0
+"""The same for a file of this machine, which is no server: a busy machine takes its time."""
 CREATION: Final = 20.0
 """Seconds allowed for creating a new SQLite file: work of this machine, not a server's silence."""
 LONGEST_PARAMETER: Final = 500
@@ -307,7 +309,7 @@ def _finish(run: Run, work: _Work, worker: threading.Thread, status: str, creati
     work.queue.put(None)
     work.over = True  # a run that is over ignores what it is given
     work.opened.wait(creation)
-    worker.join(PATIENCE)
+    worker.join(LOCAL_PATIENCE if creation else PATIENCE)
     run.problem = work.problem
     if worker.is_alive():
         work.given_up = True  # what is kept for later must not be sent now as well

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.image import imread
 from typer.testing import CliRunner, Result
 
 from calibrator.errors import DataError
@@ -16,7 +18,7 @@ from pipelines.__main__ import app
 from pipelines.champion import read_champion
 from pipelines.ledger import open_ledger
 
-BARS = 640
+BROWSER = shutil.which("chromium")
 SETTINGS = {
     "data": {"bars": ["bars.parquet"], "bar": "1d", "label": "end"},
     "forecast": {
@@ -221,6 +223,31 @@ def test_the_page_says_what_a_committee_asks(promoted: Path) -> None:
     assert "<script" not in text
     command("review", "--home", promoted / "home")
     assert page.read_text() == text
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="needs Debian's chromium")
+def test_a_person_sees_the_page(promoted: Path, tmp_path: Path) -> None:
+    command("review", "--home", promoted / "home")
+    (page,) = (promoted / "home" / "reviews").glob("*/review.html")
+    kept = Path(__file__).parents[2] / "screenshots"
+    kept.mkdir(exist_ok=True)
+    picture = kept / "review.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1240,4600"]
+    options += ["--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND", "--no-first-run"]
+    subprocess.run(
+        [str(BROWSER), *options, f"--user-data-dir={tmp_path}", f"--screenshot={picture}", page.as_uri()],
+        check=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    pixels = (imread(picture)[:, :, :3] * 255).round().astype(int)
+    for what, colour, least in (
+        ("the champion's lines", (0x1F, 0x5F, 0xBF), 1e-4),
+        ("the challenger's lines", (0xC8, 0x69, 0x0A), 1e-4),
+        ("gates that hold", (0xDF, 0xF3, 0xE4), 1e-4),
+        ("losses", (0xAA, 0xB4, 0xBF), 1e-4),
+    ):
+        assert (pixels == colour).all(axis=2).mean() > least, what
+    assert (pixels[:, -8:] == 255).all(), "wider than the window"
 
 
 def test_without_a_retraining_there_is_nothing_to_review(tmp_path: Path) -> None:
