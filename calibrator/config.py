@@ -45,6 +45,9 @@ class DataConfig(Section):
 
     source: Literal["embedded", "files"] = Field("files", description="arch's own daily data, or files")
     bars: tuple[BarFile, ...] = Field((), description="Parquet or CSV files, read in this order")
+    confirm: tuple[BarFile, ...] = Field(
+        (), description="bars of other venues, mark or index: a wick that they deny is not fitted"
+    )
     implied_volatility: FeedFiles = Field((), description="market, time, implied_volatility files")
     funding: FeedFiles = Field((), description="market, time, rate files")
     open_interest: FeedFiles = Field((), description="market, time, open_interest(_notional) files")
@@ -66,7 +69,7 @@ class DataConfig(Section):
     min_bars: Bars = Field(50, description="fewer bars than this are refused")
     rules: QualityRules = Field(default_factory=dict, description="quality rule: flag it, or strict = refuse")
 
-    @field_validator("bars", mode="before")
+    @field_validator("bars", "confirm", mode="before")
     @classmethod
     def _paths(cls, value: object) -> object:
         entries = [value] if isinstance(value, str | dict) else value
@@ -376,12 +379,15 @@ def parse_config(raw: dict[Any, Any], *, folder: Path, source: str) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"config {source}: {_first(error)}") from error
-    files = tuple(f.model_copy(update={"path": (folder / f.path)}) for f in config.data.bars)
+    files, confirm = (
+        tuple(f.model_copy(update={"path": (folder / f.path)}) for f in entries)
+        for entries in (config.data.bars, config.data.confirm)
+    )
     feeds = {
         kind: tuple(f.model_copy(update={"path": folder / f.path}) for f in getattr(config.data, kind))
         for kind in FEED_KINDS
     }
-    data = config.data.model_copy(update={"bars": files, **feeds})
+    data = config.data.model_copy(update={"bars": files, "confirm": confirm, **feeds})
     backtest = config.backtest.within(folder)
     publish = config.publish
     if publish.target is not None:

@@ -6,7 +6,7 @@ from datetime import datetime
 import pandas as pd
 
 from calibrator.config import Config
-from calibrator.data.sources import digest, load_bars, load_inputs
+from calibrator.data.sources import digest, load_bars, load_fitted, load_inputs
 from calibrator.errors import ConfigError
 from calibrator.feeds import Feeds
 from calibrator.publish.canonical import digest as sha256
@@ -28,6 +28,8 @@ class Loaded:
         SHA-256 of everything that was read.
     feeds : Feeds, optional
         Funding, open interest and liquidations.
+    fitted : pandas.DataFrame, optional
+        ``Bars`` that variances are fitted on, where they are not ``bars``: without denied wicks.
     """
 
     bars: pd.DataFrame
@@ -36,6 +38,7 @@ class Loaded:
     as_of: datetime
     data: str
     feeds: Feeds | None = None
+    fitted: pd.DataFrame | None = None
 
     @property
     def stale(self) -> set[str]:
@@ -63,9 +66,12 @@ def load(config: Config, *, as_of: datetime | None) -> Loaded:
     inputs = load_inputs(config, as_of=as_of)
     check_markets(config, set(bars["market"]))
     at = as_of or bars["time"].max().to_pydatetime()
-    data = sha256("".join(digest(frame) for frame in (bars, *inputs.frames)).encode())
-    findings = pd.concat([found, inputs.findings], ignore_index=True)
-    return Loaded(bars, inputs.implied_volatility, findings, at, data, inputs.feeds)
+    calm, denied = load_fitted(config, bars, as_of=as_of)
+    fitted = None if calm is bars else calm
+    frames = [frame for frame in (bars, *inputs.frames, fitted) if frame is not None]
+    data = sha256("".join(digest(frame) for frame in frames).encode())
+    findings = pd.concat([found, inputs.findings, denied], ignore_index=True)
+    return Loaded(bars, inputs.implied_volatility, findings, at, data, inputs.feeds, fitted)
 
 
 def check_markets(config: Config, known: set[str]) -> None:

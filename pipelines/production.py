@@ -223,7 +223,7 @@ def clock_of(config: Config) -> Clock:
     )
 
 
-def produce(
+def produce(  # noqa: PLR0913 - what stands beside bars is optional, each by its name
     bars: pd.DataFrame,
     implied: pd.DataFrame,
     *,
@@ -231,6 +231,7 @@ def produce(
     progress: Progress,
     walker: Walker | None = None,
     feeds: Feeds | None = None,
+    fitted: pd.DataFrame | None = None,
 ) -> Production:
     """Forecast, classify and calibrate every decision up to the last bar.
 
@@ -245,6 +246,8 @@ def produce(
         Runs the walk-forwards; default: one that computes everything here.
     feeds : Feeds, optional
         Funding, open interest and liquidations; no row that was knowable later than as-of.
+    fitted : pandas.DataFrame, optional
+        ``Bars`` that variances are fitted on, where they are not ``bars``: without denied wicks.
 
     Returns
     -------
@@ -253,8 +256,9 @@ def produce(
     """
     clock = clock_of(config)
     loaded, bars = bars, with_pairs(bars, config)
+    calm = bars if fitted is None else with_pairs(fitted, config)
     forecasts = forecast_all(
-        bars, implied, config=config, clock=clock, progress=progress, walker=walker, feeds=feeds
+        calm, implied, config=config, clock=clock, progress=progress, walker=walker, feeds=feeds
     )
     rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
     forecast = list(dict.fromkeys(rows["market"]))

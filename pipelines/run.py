@@ -200,6 +200,7 @@ def produced(config: Config, loaded: Loaded, *, home: Path, progress: Progress) 
             progress=progress,
             walker=walker,
             feeds=loaded.feeds,
+            fitted=loaded.fitted,
         )
         log("forecast", fits=walker.fits, recalled=walker.recalled)
     return made

@@ -72,7 +72,7 @@ def config_digest(config: Config) -> str:
     64
     """
     spelled = config.model_dump(mode="json", by_alias=True)
-    for kind in ("bars", *FEED_KINDS):
+    for kind in ("bars", "confirm", *FEED_KINDS):
         for entry in spelled["data"][kind]:
             entry["path"] = Path(entry["path"]).name
     for entry in (*spelled["backtest"]["liquidations"], *(spelled["backtest"]["vaults"] or {}).values()):

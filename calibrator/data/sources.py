@@ -13,7 +13,7 @@ import pyarrow as pa
 from calibrator.config import Config, DataConfig
 from calibrator.config_data import FEED_KINDS
 from calibrator.data import embedded, files, inputs
-from calibrator.data.feed_quality import extra, judged
+from calibrator.data.feed_quality import extra, judged, without_wicks
 from calibrator.data.quality import inspect
 from calibrator.data.rows import Finding, findings_frame
 from calibrator.errors import DataError
@@ -75,6 +75,48 @@ def load_bars(config: Config, *, as_of: datetime | None) -> tuple[pd.DataFrame, 
     bars = conform(raw, BARS, source=_spelled(data))
     bars, more = inspect(bars, data, as_of=cut if cut is not None else bars["time"].max())
     return bars, judged(findings_frame([*found, *more, *extra(bars, data.rules)]), data.rules)
+
+
+def load_fitted(
+    config: Config, bars: pd.DataFrame, *, as_of: datetime | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the bars that variances are fitted on: without the wicks that ``data.confirm`` denies.
+
+    Tails, margins and backtests keep every price that was printed.
+
+    Parameters
+    ----------
+    config : Config
+        ``data.confirm`` lists bars of other venues, mark or index; without it the bars stay as they are.
+    bars : pandas.DataFrame
+        ``Bars`` as :func:`load_bars` returned them.
+    as_of : datetime, optional
+        Bars elsewhere that end later are left out.
+
+    Returns
+    -------
+    (pandas.DataFrame, pandas.DataFrame)
+        ``Bars`` with the same rows, and ``Findings``.
+
+    Raises
+    ------
+    DataError
+        With file, column, row and value.
+
+    Examples
+    --------
+    >>> from calibrator.data.synthetic import synthetic_bars
+    >>> bars = synthetic_bars(["A"], periods=9, seed=1)
+    >>> load_fitted(Config.model_validate({"data": {"source": "embedded"}}), bars, as_of=None)[0] is bars
+    True
+    """
+    data = config.data
+    if not data.confirm:
+        return bars, findings_frame([])
+    elsewhere = data.model_copy(update={"bars": data.confirm, "markets": "all"})
+    raw, _ = files.read_bars(elsewhere, as_of=None if as_of is None else utc(as_of))
+    fitted, found = without_wicks(bars, conform(raw, BARS, source=_spelled(elsewhere)))
+    return fitted, findings_frame(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from calibrator.data.catalogue import FEEDS
+from calibrator.data.catalogue import FEEDS, VENUES
 from calibrator.data.payloads import Payload
 from calibrator.data.synthetic import synthetic_bars
 from calibrator.data.venues import binance
@@ -55,12 +55,15 @@ class Tables:
         Per feed: damaged answers, refused, broken ones accepted, crashes; what ``read_csv`` accepts.
     source : str
         Which bars went through the gate.
+    count : int
+        Damaged answers per adapter.
     """
 
     gate: pd.DataFrame
     klines: pd.DataFrame
     mutants: pd.DataFrame
     source: str
+    count: int
 
 
 def run(*, bars: Path | None, scale: float, progress: Progress) -> Tables:
@@ -83,7 +86,8 @@ def run(*, bars: Path | None, scale: float, progress: Progress) -> Tables:
         progress("gate", 2, 2)
         source = f"{bars.name}" if bars else "synthetic bars"
     klines = _klines(progress)
-    return Tables(gate, klines, mutants(max(int(MUTANTS * scale), 1), progress=progress), source)
+    count = max(int(MUTANTS * scale), 1)
+    return Tables(gate, klines, mutants(count, progress=progress), source, count)
 
 
 def mutants(count: int, *, progress: Progress) -> pd.DataFrame:
@@ -92,7 +96,7 @@ def mutants(count: int, *, progress: Progress) -> pd.DataFrame:
     Parameters
     ----------
     count : int
-        Damaged answers per feed.
+        Damaged answers per adapter (venue module), shared among its feeds.
     progress : callable
 
     Returns
@@ -107,9 +111,10 @@ def mutants(count: int, *, progress: Progress) -> pd.DataFrame:
     (0, 0)
     """
     rows = []
+    shares = {feed.name: -(-count // len(venue.FEEDS)) for venue in VENUES for feed in venue.FEEDS}
     for number, name in enumerate(FEEDS):
         progress("damaged answers", number, len(FEEDS))
-        rows.append({"feed": name, **_feed_mutants(name, count)})
+        rows.append({"feed": name, **_feed_mutants(name, shares[name])})
     progress("damaged answers", len(FEEDS), len(FEEDS))
     return pd.DataFrame(rows)
 
@@ -274,7 +279,8 @@ def _page(tables: Tables, made_on: date) -> str:
         "## Damaged answers",
         "",
         (
-            "Seeded. `accepted`: broken by construction and not refused; `crashed`: no typed error; "
+            f"Seeded, {tables.count:,} per adapter (venue module), shared among its feeds. "
+            "`accepted`: broken by construction and not refused; `crashed`: no typed error; "
             "`still valid`: random bytes changed, and the result is another valid answer. "
             f"A bare `pandas.read_csv` accepts {share:.0%} of the {damaged['csv'].sum():,.0f} broken CSVs."
         ),

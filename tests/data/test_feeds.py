@@ -17,7 +17,7 @@ from pipelines.benchmarks.data_mutations import mutant, torn
 from pipelines.benchmarks.data_sample import NOW, START, START_MS, Sample, kline_rows, zipped
 from pipelines.benchmarks.data_samples import SAMPLES, parse
 
-MUTANTS = 100  # the benchmark runs 10,000 per feed
+MUTANTS = 100  # the benchmark runs 10,000 per venue
 CAPTURED = ("bybit-liquidations", "hyperliquid-fills")
 
 

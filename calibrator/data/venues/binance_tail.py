@@ -199,7 +199,7 @@ FEEDS: Final = (
         right_now(_brackets),
         HOME,
         live=True,
-        note="served to signed requests only: `key_env` and `secret_env` name the variables with the keys",
+        note="served to signed requests only, which fetch does not make: name captured answers in `files`",
     ),
 )
 """What the REST interface serves."""
