@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from tuf.api.exceptions import DownloadHTTPError
+from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.api.metadata import Metadata, Snapshot, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
@@ -20,7 +20,29 @@ TIMEOUT_SECONDS: Final = 10
 MAX_JUMP: Final = 1_000_000
 
 
-class FolderFetcher(FetcherInterface):
+class MemoryFetcher(FetcherInterface):
+    """Keeps what it downloads in memory, where python-tuf writes every file to a temporary one first."""
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Download at most ``max_length`` bytes.
+
+        Raises
+        ------
+        tuf.api.exceptions.DownloadError
+            If there are more, or they cannot be had.
+        """
+        chunks, size = [], 0
+        for chunk in self.fetch(url):
+            size += len(chunk)
+            if size > max_length:
+                raise DownloadLengthMismatchError(
+                    f"Downloaded {size} bytes exceeding the maximum allowed length of {max_length}"
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+class FolderFetcher(MemoryFetcher):
     """Reads a published repository from a local folder, following no link.
 
     python-tuf's own fetcher speaks http and https only.
@@ -37,7 +59,7 @@ class FolderFetcher(FetcherInterface):
             raise DownloadHTTPError(f"{path} not found in {self._folder}", 404) from error
 
 
-class WebFetcher(Urllib3Fetcher):
+class WebFetcher(MemoryFetcher, Urllib3Fetcher):
     """python-tuf's own fetcher, which leaves its connections to the garbage collector, with an end."""
 
     def __init__(self) -> None:
@@ -74,6 +96,18 @@ class BoundedUpdater(Updater):
             for name, meta in Metadata[Snapshot].from_bytes(data).signed.meta.items():
                 _check_jump(name, known.meta[name].version if name in known.meta else 0, meta.version)
         return data
+
+    def _persist_root(self, version: int, data: bytes) -> None:
+        """Write a root only where it is not there yet; python-tuf writes the first one at every visit."""
+        path = Path(self._dir, "root_history", f"{version}.root.json")
+        if not path.is_file() or path.read_bytes() != data:
+            super()._persist_root(version, data)
+
+    def _update_root_symlink(self) -> None:
+        """Move the link to the newest root only when there is a newer one."""
+        link, version = Path(self._dir, "root.json"), self._trusted_set.root.version
+        if not link.is_symlink() or link.readlink() != Path("root_history", f"{version}.root.json"):
+            super()._update_root_symlink()
 
 
 def _check_jump(name: str, known: int, offered: int) -> None:
