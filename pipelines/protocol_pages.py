@@ -140,6 +140,24 @@ against a state file, as read and after each of its `pending` actions; the error
 
 {rows}
 
+## The state file
+
+JSON, read from the target by the operator and refused if it is not complete; every page shows one.
+
+| key | meaning |
+|---|---|
+| `chain` | CAIP-2 name, or `off-chain`; must be the audience of the document |
+| `read_at`, `max_age_hours` | when it was read, and how far from the document's issue that may be (24) |
+| `sender` | who submits: a Safe, an authority, an admin |
+| `route` | by which way, where a protocol has several |
+| `delay_seconds` | voting and timelock between issue and execution |
+| `markets` | what each market holds, by symbol; a collateral with several debts: `SYMBOL/DEBT@LOCATION` |
+| `notional` | of a market: whose tier is published where the target takes one number (0: the first) |
+| `price` | of a collateral: millionths of a unit of the debt per token, needed for supply caps |
+| `ignored` | markets of the document that the target does not list, on purpose |
+| `shared` | markets on one tier that ask for different values: `exact` refuses, `largest` takes the safest |
+| `pending` | actions submitted earlier that may have been executed wholly, in part or not at all |
+
 The examples: `python -m pipelines protocols pages --home home --write-docs`, after `make run`.
 """
 

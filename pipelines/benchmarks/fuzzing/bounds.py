@@ -75,11 +75,35 @@ def _morpho(s: Any, v: Values) -> str | None:
     return None if set(lent) <= known else f"{lent}"
 
 
+def _derive(_: Any, v: Values) -> str | None:
+    for name, value in v.items():
+        other = v[name[:-1] + "b"]
+        if name.startswith("perp") and name.endswith(" a") and not 0 < value <= other < 10**18:
+            return f"{name} {value}, initial {other}"
+        if name.startswith("base") and not 0 < value <= 10**18:
+            return f"{name} {value}"
+    return None
+
+
+def _drift(s: Any, v: Values) -> str | None:
+    for symbol, m in s.markets.items():
+        initial, maintenance = v[f"{symbol} i"], v[f"{symbol} m"]
+        ordered = (
+            125 <= maintenance < initial <= 10_000 if m.kind == "perp" else initial <= maintenance <= 10_000
+        )
+        changed = (initial, maintenance) != (
+            (m.initial, m.maintenance) if m.kind == "perp" else (m.initial_asset, m.maintenance_asset)
+        )
+        if changed and not ordered:
+            return f"{symbol} {initial}, {maintenance}"
+    return None
+
+
 BOUNDS: Final[dict[str, Callable[[Any, Values], str | None]]] = {
     "aave-v3": _steward,
     "compound-v3": _compound,
-    "derive-v2": lambda _, __: None,
-    "drift-v2": lambda _, __: None,
+    "derive-v2": _derive,
+    "drift-v2": _drift,
     "dydx-v4": pairs_of("initial", "maintenance", 1_000_000),
     "euler-v2": loans("borrow", "liquidation", 10_000),
     "gmx-v2": pairs_of("open", "close", 10**30 // 20),
