@@ -222,6 +222,7 @@ def test_a_stale_market_is_held_at_its_last_good_value(
     longer.sort_values(["market", "time"]).to_parquet(place / "bars.parquet", index=False)
     raw = yaml.safe_load((place / "run.yaml").read_text())
     raw["margin"]["limits"] = {"max_increase": 5.0, "max_decrease": 0.9}
+    raw["publish"] = {"approve_tightening": 1e6, "approve_loosening": 1.0}  # a hundred days at once
     (place / "run.yaml").write_text(yaml.safe_dump(raw))
     ended = command("run", "--config", place / "run.yaml", "--home", place / "home")
     assert ended.exit_code == 0, ended.output
@@ -229,6 +230,11 @@ def test_a_stale_market_is_held_at_its_last_good_value(
     old = {m.symbol: m for m in decode(only(finished[0], "parameters.json").read_bytes()).markets}
     held = {m.symbol: m for m in decode(newest.read_bytes()).markets}["BBB"]
     assert (held.status, held.value_ppm) == ("held", old["BBB"].value_ppm)
+    first, second = (decode(p.read_bytes()).portfolio for p in (only(finished[0], "parameters.json"), newest))
+    assert first is not None
+    assert second is not None
+    assert second.rules().underlying("BBB") == first.rules().underlying("BBB")
+    assert {c.second for c in second.correlations} == {"OIL"}  # nothing is offset against a held market
 
 
 def test_another_process_holding_the_home_is_named(place: Path, command: Command) -> None:
