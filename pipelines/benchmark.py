@@ -163,6 +163,27 @@ def margin(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 
 @app.command()
+def calibration(
+    home: Annotated[Path, HOME] = Path("home"),
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Measure a calibration of 200 markets for one date, and a simulation beside numpy's.
+
+    Example: `python -m pipelines benchmark calibration --scale 0.1`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from pipelines.benchmarks.calibration_speed import run, write  # noqa: PLC0415 - keeps --help fast
+
+        files = write(run(scale=scale), home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
+@app.command()
 def speed(
     config: Annotated[Path | None, BARS] = None,
     home: Annotated[Path, HOME] = Path("home"),
