@@ -84,8 +84,9 @@ def simulate_losses(dynamics: Dynamics, shocks: Array, draws: Integers) -> tuple
     if draws.ndim != 2 or draws.min(initial=0) < 0 or draws.max(initial=0) >= len(shocks):
         raise ValueError(f"draws must be of shape (paths, steps) and lie in 0..{len(shocks) - 1}")
     low, high = np.empty((2, len(draws), markets))
+    parts = (dynamics.omega, dynamics.alpha, dynamics.beta, dynamics.variance)
     _paths(
-        np.vstack([dynamics.omega, dynamics.alpha, dynamics.beta, dynamics.variance]),
+        *(np.ascontiguousarray(part, dtype=float) for part in parts),
         np.ascontiguousarray(shocks),
         np.ascontiguousarray(draws),
         low,
@@ -96,9 +97,17 @@ def simulate_losses(dynamics: Dynamics, shocks: Array, draws: Integers) -> tuple
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _paths(parameters: Array, shocks: Array, draws: Integers, low: Array, high: Array) -> None:
-    """Fill in the lowest and highest log price of each path; no NaN can occur, so the loop may be vectorised."""
-    omega, alpha, beta, begin = parameters
+def _paths(  # noqa: PLR0913, PLR0917 - a kernel takes its arrays one by one: views of one are not vectorised
+    omega: Array,
+    alpha: Array,
+    beta: Array,
+    begin: Array,
+    shocks: Array,
+    draws: Integers,
+    low: Array,
+    high: Array,
+) -> None:
+    """Fill in the lowest and highest log price of each path; no NaN can occur."""
     markets = len(omega)
     for path in numba.prange(draws.shape[0]):
         variance, level = begin.copy(), np.zeros(markets)
