@@ -16,6 +16,10 @@ review = typer.Typer(
     invoke_without_command=True,
 )
 
+WHAT_IF = typer.Option(
+    "--what-if", help="volatility|tail|depth=+N% at the last decision; may be repeated.", show_default=False
+)
+
 
 def retrain(
     context: typer.Context,
@@ -56,17 +60,21 @@ def retrain(
         console.print(f"{made.path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def calibrate(
+def calibrate(  # noqa: PLR0913, PLR0917 - one parameter per option
     context: typer.Context,
     config: Annotated[Path, CONFIG],
     home: Annotated[Path, HOME] = Path("home"),
     as_of: Annotated[str | None, AS_OF] = None,
     overrides: Annotated[list[str] | None, SET] = None,
+    changes: Annotated[list[str] | None, WHAT_IF] = None,
     debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
 ) -> None:
     """Forecast and calibrate, and write the next document unsigned, with its frames.
 
-    Writes `HOME/runs/<as-of>/`; nothing is backtested or published.
+    Writes `HOME/runs/<as-of>/`; nothing is backtested or published. With `--what-if` nothing is written: the
+    schedule that other circumstances would bring is printed beside the present one, with its reasons.
+
+    Example: `python -m pipelines calibrate --config pipelines/config/demo.yaml --what-if volatility=+50%`
     """
     console = Console()
     with reported(debug=debug):
@@ -78,6 +86,13 @@ def calibrate(
 
         settings = load_config(config, overrides or ())
         at = parse_time(as_of) if as_of else resolve_as_of(settings, now=context.obj())
+        if changes:
+            from pipelines.what_if import ask, parse_changes, show  # noqa: PLC0415
+
+            with bars(console) as progress:
+                answers = ask(settings, parse_changes(changes), home=home, as_of=at, progress=progress)
+            show(answers, console)
+            return
         with bars(console) as progress:
             document, path = job(settings, home=home, as_of=at, now=context.obj, progress=progress)
         show_document(document, checked="not signed", now=document.issued_at)

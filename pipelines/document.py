@@ -263,7 +263,7 @@ def reasons(d: Decisions) -> tuple[str, ...]:
 def _attribution(
     d: Decisions, value: int, old: MarketParameters | None, previous: ParameterDocument | None
 ) -> dict[str, int]:
-    side = "long" if d.terms.role == "collateral" else _larger(d.table.iloc[-1])
+    side = "long" if d.terms.role == "collateral" else larger_side(d.table.iloc[-1])
     now = drivers(d, side, -1)
     if old is None or previous is None:
         return attribute(None, now, published=(0, value))
@@ -285,5 +285,6 @@ def drivers(d: Decisions, side: str, place: int) -> Drivers:
     )
 
 
-def _larger(row: pd.Series) -> str:
+def larger_side(row: pd.Series) -> str:
+    """Return the side whose published margin is the larger at one decision."""
     return "long" if row["margin_long"] >= row["margin_short"] else "short"

@@ -343,7 +343,7 @@ def _calibrate(
             table["borrow"] = borrow[:, i, 0] * table["volatility"] * np.sqrt(clock.cadence / length)
         usable = table[table[[f"unlimited_{s}" for s in SIDES]].notna().all(axis=1)]
         if not usable.empty:
-            out[market] = _publishable(market, usable.copy(), forecasts, terms, config)
+            out[market] = publishable(market, usable.copy(), forecasts, terms, config)
     return out
 
 
@@ -354,7 +354,7 @@ def _matured(found: Losses, market: int) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(whole).tz_localize("UTC")
 
 
-def _publishable(
+def publishable(
     market: str, table: pd.DataFrame, forecasts: Forecasts, terms: MarketConfig, config: Config
 ) -> Decisions:
     """Apply floor and limits to one market's decisions and look ahead along the expected path."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from calibrator.config_procyclicality import StepConfig
 from pipelines.backtesting import in_window
+from pipelines.outcomes import with_outcomes
 from pipelines.planning import planned_haircuts
 from pipelines.production import Production
 
@@ -28,10 +29,7 @@ def plan_table(production: Production, markets: list[str], *, level: float) -> p
     rows = {}
     for market in markets:
         d = production.decisions[market]
-        losses = production.losses
-        own = losses[(losses["market"] == market) & (losses["side"] == "long")]
-        worst = own.groupby("origin").agg(loss=("loss", "max"), known=("known_at", "max"))
-        table = d.table.join(worst).rename(columns={"loss": "loss_long", "known": "loss_known_at"})
+        table = with_outcomes(production.losses, d)
         inside = in_window(table.reset_index(), production.config)
         began = int(table.index.get_indexer([inside["origin"].iloc[0]])[0])
         used = table.iloc[began : began + len(inside)]

@@ -1,0 +1,183 @@
+"""What would be published if a market's volatility, tail or depth were another one at the last decision."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from calibrator.calibrate.attribution import attribute
+from calibrator.config import Config
+from calibrator.domain import SIDES, ppm_up
+from calibrator.errors import ConfigError
+from pipelines.champion import with_champion
+from pipelines.document import drivers, larger_side
+from pipelines.forecasting import Progress
+from pipelines.loading import load
+from pipelines.outcomes import with_outcomes
+from pipelines.production import Decisions, Production, publishable
+from pipelines.run import produced
+
+QUANTITIES: Final = ("volatility", "tail", "depth")
+SPELLING: Final = re.compile(r"^(volatility|tail|depth)=([+-]\d{1,4}(?:\.\d+)?)%$")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One market under other circumstances.
+
+    Attributes
+    ----------
+    market : str
+    now_ppm, then_ppm : int
+        Value of the schedule as it is, and as it would be: the first tier's maintenance margin, or the
+        haircut.
+    unlimited_ppm : int
+        What the forecast tail alone would ask.
+    tiers_ppm : tuple of int
+        Maintenance margins of all tiers as they would be; empty for a collateral.
+    attribution : dict of str to int
+        Terms in ppm that add up to ``then_ppm - now_ppm``.
+    """
+
+    market: str
+    now_ppm: int
+    then_ppm: int
+    unlimited_ppm: int
+    tiers_ppm: tuple[int, ...]
+    attribution: dict[str, int]
+
+
+def parse_changes(texts: Sequence[str]) -> dict[str, float]:
+    """Read changes such as ``volatility=+50%`` as factors.
+
+    Raises
+    ------
+    ConfigError
+        Another quantity or spelling, or a factor that is not positive.
+
+    Examples
+    --------
+    >>> parse_changes(["volatility=+50%", "depth=-20%"])
+    {'volatility': 1.5, 'depth': 0.8}
+    """
+    out = {}
+    for text in texts:
+        found = SPELLING.match(text.strip())
+        if found is None:
+            raise ConfigError(
+                f"--what-if must be {'|'.join(QUANTITIES)}=+N% or -N%, as in volatility=+50%, "
+                f"was {text[:60]!r}"
+            )
+        factor = round(1 + float(found[2]) / 100, 12)
+        if factor <= 0:
+            raise ConfigError(
+                f"--what-if {found[1]}: a quantity cannot fall by 100 % or more, was {found[2]} %"
+            )
+        out[found[1]] = factor
+    return out
+
+
+def what_if(production: Production, factors: Mapping[str, float]) -> list[Answer]:
+    """Decide every market's last decision again under other circumstances.
+
+    Floor, tools, speed limits and the target's own rules apply as they would: the answer is what would be
+    published, not what a model would like.
+
+    Parameters
+    ----------
+    production : Production
+    factors : mapping of str to float
+        For ``volatility``, ``tail`` (the standardised quantile) and ``depth`` (turnover).
+    """
+    return [_answer(production, d, factors) for d in production.decisions.values()]
+
+
+def _answer(production: Production, d: Decisions, factors: Mapping[str, float]) -> Answer:
+    changed = changed_decisions(production, d, factors)
+    side = "long" if d.terms.role == "collateral" else larger_side(changed.table.iloc[-1])
+    now, then = (ppm_up(float(x.margin[-1])) for x in (d, changed))
+    perpetual = d.terms.role == "perpetual"
+    return Answer(
+        market=d.market,
+        now_ppm=now,
+        then_ppm=then,
+        unlimited_ppm=ppm_up(float(changed.table[f"unlimited_{side}"].iloc[-1])),
+        tiers_ppm=tuple(production.tiers(changed)[0][-1].tolist()) if perpetual else (),
+        attribution=attribute(drivers(d, side, -1), drivers(changed, side, -1), published=(now, then)),
+    )
+
+
+def changed_decisions(production: Production, d: Decisions, factors: Mapping[str, float]) -> Decisions:
+    """Return one market's decisions with another last row, published again."""
+    table = with_outcomes(production.losses, d)
+    last = table.index[-1]
+    volatility, tail = (factors.get(name, 1.0) for name in ("volatility", "tail"))
+    for side in SIDES:
+        before = table.loc[last, "volatility"] * table.loc[last, f"tail_{side}"]
+        for name in ("unlimited", "shortfall"):
+            table.loc[last, f"{name}_{side}"] += before * (volatility * tail - 1)
+        table.loc[last, f"tail_{side}"] *= tail
+    for name in ("volatility", "volatility_bar"):
+        table.loc[last, name] *= volatility
+    table.loc[last, "turnover"] *= factors.get("depth", 1.0)
+    made = publishable(d.series or d.market, table, production.forecasts, d.terms, production.config)
+    return replace(made, market=d.market, series=d.series, pair=d.pair)
+
+
+def ask(
+    config: Config, factors: Mapping[str, float], *, home: Path, as_of: datetime | None, progress: Progress
+) -> list[Answer]:
+    """Produce the last decisions as the jobs do, with the live champion, and decide them again.
+
+    Parameters
+    ----------
+    config : Config
+    factors : mapping of str to float
+        See :func:`what_if`.
+    home : pathlib.Path
+        Where the champion and the stored walk-forward are looked for.
+    as_of : datetime, optional
+        Later rows are not looked at; default: the last bar.
+    progress : callable
+        Called with (what, done, total).
+    """
+    loaded = load(config, as_of=as_of)
+    return what_if(produced(with_champion(config, home), loaded, home=home, progress=progress), factors)
+
+
+def show(answers: Sequence[Answer], console: Console) -> None:
+    """Print the answers: basis points now and then, the terms of the change, and all tiers."""
+    table = Table(title="What if: basis points of notional (haircuts: of the collateral's value)")
+    rows = table_of(answers)
+    for name in [rows.index.name, *rows.columns]:
+        table.add_column(str(name), justify="left" if name == rows.index.name else "right")
+    for market, row in rows.iterrows():
+        table.add_row(str(market), *(f"{value:,.0f}" for value in row))
+    console.print(table)
+    for answer in answers:
+        if answer.tiers_ppm:
+            tiers = ", ".join(f"{tier / 10_000:.2f} %" for tier in answer.tiers_ppm)
+            console.print(f"{answer.market}: maintenance margins by tier {tiers}", highlight=False)
+
+
+def table_of(answers: Sequence[Answer]) -> pd.DataFrame:
+    """Lay answers out: basis points now, then and of each term.
+
+    Examples
+    --------
+    >>> answer = Answer("A", 50_000, 60_000, 75_000, (60_000,), {"volatility": 25_000, "constraint": -15_000})
+    >>> table_of([answer]).iloc[0].to_dict()
+    {'now': 500.0, 'then': 600.0, 'unlimited': 750.0, 'volatility': 250.0, 'constraint': -150.0}
+    """
+    rows = {
+        a.market: {"now": a.now_ppm / 100, "then": a.then_ppm / 100, "unlimited": a.unlimited_ppm / 100}
+        | {term: value / 100 for term, value in a.attribution.items()}
+        for a in answers
+    }
+    return pd.DataFrame(rows).T.rename_axis("market")
