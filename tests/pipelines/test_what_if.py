@@ -76,7 +76,7 @@ def test_the_production_itself_is_left_alone(produced: Production) -> None:
     [
         ("volatility=50", "must be volatility|tail|depth"),
         ("leverage=+5%", "was 'leverage"),
-        ("tail=-100%", "can fall by 100"),
+        ("tail=-100%", "cannot fall by 100"),
         ("", "must be volatility"),
     ],
 )
