@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from calibrator.config import Config, ForecastConfig
+from calibrator.config import Config
+from calibrator.config_forecast import ForecastConfig
 from calibrator.errors import DataError
 from pipelines.store import save_json
 
