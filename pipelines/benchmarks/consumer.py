@@ -44,7 +44,8 @@ def run(*, scale: float, progress: Progress) -> list[Section]:
             "Python API, warm. `decode` parses, checks the canonical form and every rule; `verify again` is "
             "the whole visit of a consumer that has the newest document already, `verify, new document` one "
             "that has to keep it, with its syncs to the disk. `cpu_ms` counts the processor alone, "
-            "whatever else the machine does. `asked` is what was to be reached.",
+            "but a load average above the cores inflates it, too (shared caches). `asked` is what was to be "
+            "reached.",
             rows,
         ),
         Section(

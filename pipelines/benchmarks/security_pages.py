@@ -40,13 +40,14 @@ class Measure(Protocol):
 
 
 def machine() -> str:
-    """Name the processor, its cores and the versions that were measured."""
+    """Name the processor, its cores, how busy they were, and the versions that were measured."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     processor = names[0] if names else platform.machine()
-    return f"{os.cpu_count()} cores, {processor}; Python {platform.python_version()}, {versions}"
+    busy = f"load average {os.getloadavg()[0]:.1f}"
+    return f"{os.cpu_count()} cores, {processor}, {busy}; Python {platform.python_version()}, {versions}"
 
 
 def markdown(title: str, sections: Sequence[Section], *, made_on: date) -> str:
