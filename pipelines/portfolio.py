@@ -79,8 +79,10 @@ def portfolio_rules(
         Last good rules.
     """
     settings = production.config.portfolio
-    fresh = {m.symbol for m in document.markets if m.status == "fresh"} & set(production.decisions)
-    made = {s: underlying_rules(production, production.decisions[s]) for s in sorted(fresh)}
+    decided = by_symbol(production)
+    priced = [m for m in document.markets if m.role == "perpetual" or m.haircut.debt == settings.quote]
+    fresh = {m.symbol for m in priced if m.status == "fresh"} & set(decided)
+    made = {s: underlying_rules(production, decided[s]) for s in sorted(fresh)}
     template = scenarios(len(settings.levels) + 1, settings.extended)
     moves = {len(u.moves_ppm) for u in made.values()}
     held = {u.symbol: u for u in before.underlyings} if before and before.scenarios == template else {}
@@ -140,6 +142,14 @@ def eased(before: PortfolioRules, rules: PortfolioRules, max_decrease: float) ->
     return replace(rules, underlyings=underlyings, correlations=tuple(pairs))
 
 
+def by_symbol(production: Production) -> dict[str, Decisions]:
+    """Return the decisions by symbol: perpetuals, and collateral against the quote currency."""
+    quote = production.config.portfolio.quote
+    return {
+        d.key[0]: d for d in production.decisions.values() if d.terms.role == "perpetual" or d.key[2] == quote
+    }
+
+
 def underlying_rules(production: Production, d: Decisions, at: int = -1) -> UnderlyingRules:
     """Return the moves and add-ons of one market at one of its decisions.
 
@@ -169,7 +179,7 @@ def underlying_rules(production: Production, d: Decisions, at: int = -1) -> Unde
     seconds = int(length * production.clock.step.total_seconds())
     widest = max(outer.values())
     return UnderlyingRules(
-        symbol=d.market,
+        symbol=d.key[0],
         moves_ppm=price_moves(sides[0], sides[1], extended=settings.extended),
         volatility_up_ppm=min(ppm_up(up), 20 * PPM),
         volatility_down_ppm=ppm_up(down),
@@ -212,7 +222,8 @@ def decision_returns(production: Production, symbols: list[str]) -> pd.DataFrame
 
 
 def _correlations(production: Production, symbols: list[str]) -> tuple[CorrelationRange, ...]:
-    turnover = {s: float(production.decisions[s].table["turnover"].iloc[-1]) for s in symbols}
+    decided = by_symbol(production)
+    turnover = {s: float(decided[s].table["turnover"].iloc[-1]) for s in symbols}
     largest = sorted(symbols, key=lambda s: (-np.nan_to_num(turnover[s]), s))[:MOST_PAIRED]
     return ranges(decision_returns(production, sorted(largest)), production.config.portfolio)
 
@@ -249,7 +260,7 @@ def _collateral(
             m.symbol, m.haircut.location, m.value_ppm, m.symbol if m.symbol in known else None
         )
         for m in document.markets
-        if isinstance(m, CollateralParameters) and m.symbol in known
+        if isinstance(m, CollateralParameters) and m.symbol in known and m.haircut.debt == settings.quote
     }
     for c in settings.collateral:
         if c.underlying is None or c.underlying in known:

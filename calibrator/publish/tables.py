@@ -102,7 +102,7 @@ def _portfolio(section: PortfolioParameters) -> Table:
         f"Portfolio margin in {section.quote}: {len(section.scenarios)} scenarios, "
         f"{len(section.correlations)} offsets, {len(section.collateral)} collateral assets"
     )
-    numbers = ["Largest fall", "Largest rise", "Volatility up", "Volatility down", "Basis", "Naked options"]
+    numbers = ["Fall", "Rise", "Vol up", "Vol down", "Basis", "Naked"]
     table = _table(title, ["Underlying"], numbers, [])
     full = [s.move for s in section.scenarios if s.weight_ppm == PPM]
     for u in section.underlyings:

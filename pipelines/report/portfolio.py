@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 
 from calibrator.domain import PPM
+from pipelines.portfolio import by_symbol
 from pipelines.portfolio_book import Netting, example_book, netting
 from pipelines.report.canvas import BLUE, GREEN, ORANGE, Drawing, plot
 from pipelines.report.review import Review
@@ -23,9 +24,10 @@ def saved(review: Review) -> Netting | None:
     rules = section.rules()
     last = review.bars.groupby("market")["close"].last()
     prices, volatility = {}, {}
+    decided = by_symbol(review.production)
     for u in rules.underlyings:
         prices[u.symbol] = float(last.get(u.symbol, 100.0))
-        made = review.decisions(u.symbol)
+        made = decided.get(u.symbol)
         over = float(made.table["volatility"].iloc[-1]) if made is not None else 0.03
         volatility[u.symbol] = float(np.clip(over * np.sqrt(YEAR / u.close_out_seconds), 0.05, 3.0))
     return netting(rules, *example_book(rules, prices, volatility))
