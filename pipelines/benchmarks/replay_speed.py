@@ -32,12 +32,13 @@ SAMPLE = 200, 300
 """Accounts and bars of the plain loop's sample."""
 RULES: Final = Rules(latency=1)
 SAID: Final = (
-    "One market, margins that change every 24 bars, three tiers, both sides, one bar of latency; accounts "
-    "open over the whole span and stay open until they are liquidated or the bars end. `naive` is a compiled "
-    "scan of all accounts bar after bar, the order that a fund, a price or deleveraging that accounts share "
-    "asks for. Where they share nothing, `scan` takes one account after the other, and `search` is the "
-    "engine for that case. `plain loop` is the pure transition bar by bar, measured on a sample (stated) and "
-    "extrapolated by accounts times bars. `same`: both engines' breach bars are those of both scans."
+    "Seconds are the processor's. One market, margins that change every 24 bars, three tiers, both "
+    "sides, one bar of latency; accounts open over the whole span and stay open until they are "
+    "liquidated or the bars end. `naive` is a compiled scan of all accounts bar after bar, the order "
+    "that a fund, a price or deleveraging that accounts share asks for. Where they share nothing, "
+    "`scan` takes one account after the other, and `search` is the engine for that case. `plain loop` "
+    "is the pure transition bar by bar, measured on a sample (stated) and extrapolated by accounts "
+    "times bars. `same`: both engines' breach bars are those of both scans."
 )
 SAID_CROSS: Final = (
     "Cross-margined accounts of one to `assets` holdings; checked at the bar's start and at its closes. "
@@ -46,9 +47,9 @@ SAID_CROSS: Final = (
     "accounts and counted."
 )
 SAID_LARGE: Final = (
-    "Time and memory (peak of the process) as accounts and bars grow. `events` are closings of any kind; "
-    "`predicted` is seconds in proportion to (accounts + events) log2 accounts + bars * tiers, with the "
-    "constant of the last row."
+    "Seconds of the processor and memory (peak of the process) as accounts and bars grow. `events` are "
+    "closings of any kind; `predicted` is seconds in proportion to (accounts + events) log2 accounts + "
+    "bars * tiers, with the constant of the last row."
 )
 
 
@@ -86,7 +87,7 @@ def _naive(start, low, high, margin, key, side, tier, opened):  # type: ignore[n
     return out
 
 
-def run(*, scale: float = 1.0, progress: Progress, clock: Clock = time.perf_counter) -> list[Table]:
+def run(*, scale: float = 1.0, progress: Progress, clock: Clock = time.process_time) -> list[Table]:
     """Measure the engines.
 
     Parameters
@@ -96,7 +97,7 @@ def run(*, scale: float = 1.0, progress: Progress, clock: Clock = time.perf_coun
     progress : callable
         Called with (what, done, total).
     clock : callable
-        Seconds.
+        Seconds; those of the processor, because everything here runs in one thread and machines are busy.
 
     Returns
     -------
