@@ -20,6 +20,7 @@ class AccountsConfig(Section):
     holding_median: Bars = Field(60, description="median holding time in bars (exponential)")
     long_share: Share = Field(0.55, description="share of long positions")
     notional_median: float = Field(20_000.0, gt=0, description="median notional (log-normal, sigma 1.5)")
+    reacting: Share = Field(0.5, description="share of owners that add collateral when a change is announced")
 
 
 class BacktestConfig(Section):

@@ -239,8 +239,11 @@ def _replay(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame | 
     first = yearly.groupby("market")["effective_from"].min()
     prices = prices[prices["time"] >= prices["market"].map(first)].reset_index(drop=True)
     schedules = {"calibrated": ours, "static": yearly}
-    population = simulate_accounts(prices, schedules, production.config.backtest.accounts)
-    return compare(prices, population.accounts, schedules, latency=latency), population
+    settings = production.config.backtest.accounts
+    population = simulate_accounts(prices, schedules, settings)
+    made = compare(prices, population.accounts, schedules, latency=latency)
+    reacting = made["self_inflicted_share"] * (1 - settings.reacting)
+    return made.assign(self_inflicted_share_reacting=reacting), population
 
 
 def replayed(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int] | None:

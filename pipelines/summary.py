@@ -53,7 +53,15 @@ def _coverage(result: "Result") -> Table:
 
 def _replays(result: "Result") -> Table:
     table = Table(title="SIMULATED accounts replayed on the real prices")
-    for name in ("schedule", "accounts", "liquidations", "self-inflicted", "shortfall", "average margin"):
+    for name in (
+        "schedule",
+        "accounts",
+        "liquidations",
+        "self-inflicted",
+        "of notional",
+        "shortfall",
+        "average margin",
+    ):
         table.add_column(name, justify="left" if name == "schedule" else "right")
     if result.backtest.replays is not None:
         for name, row in result.backtest.replays.iterrows():
@@ -62,6 +70,7 @@ def _replays(result: "Result") -> Table:
                 f"{row['replayed']:,.0f}",
                 f"{row['liquidations']:,.0f}",
                 f"{row['self_inflicted']:,.0f}",
+                f"{row['self_inflicted_share']:.2%}",
                 f"{row['shortfall']:,.0f}",
                 f"{row['average_margin']:.2%}",
             )

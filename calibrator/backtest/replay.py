@@ -48,8 +48,11 @@ class Replay:
     def summary(self) -> dict[str, float | int]:
         """Return counts and sums as plain values.
 
-        ``capital`` is the maintenance margin asked, in quote units, averaged over all bars and markets;
-        ``average_margin`` the same per unit of notional and time; ``venue_result`` penalties less shortfall.
+        ``self_inflicted`` counts the accounts whose equity lay between the old and the new maintenance margin
+        when a change took effect: the change liquidated them, not the price. ``self_inflicted_share`` is
+        their part of the notional liquidated. ``capital`` is the maintenance margin asked, in quote units,
+        averaged over all bars and markets; ``average_margin`` the same per unit of notional and time;
+        ``venue_result`` penalties less shortfall.
 
         Examples
         --------
@@ -64,6 +67,8 @@ class Replay:
         asked = float((exposure * x["average_margin"].astype(float)).sum())
         total = float(exposure.sum())
         sums = {name: float(x[name].sum()) for name in _TOTALS}
+        liquidated = float(x["liquidated_notional"].sum())
+        by_change = float(x["liquidated_notional"].astype(float)[x["self_inflicted"].astype(bool)].sum())
         return {
             "accounts": self.given,
             "replayed": len(x),
@@ -73,7 +78,9 @@ class Replay:
             "self_inflicted": int(x["self_inflicted"].sum()),
             "unfinished": int(x["unfinished"].sum()),
             "accounts_with_shortfall": int((x["shortfall"] > 0).sum()),
-            "notional_liquidated": float(x["liquidated_notional"].sum()),
+            "notional_liquidated": liquidated,
+            "self_inflicted_notional": by_change,
+            "self_inflicted_share": by_change / liquidated if liquidated > 0 else 0.0,
             "average_margin": asked / total if total > 0 else 0.0,
             "capital": asked / self.bars if self.bars else 0.0,
             **sums,

@@ -322,6 +322,8 @@ def replay(review: Review) -> Table:
             number(r["replayed"]),
             number(r["liquidations"]),
             number(r["self_inflicted"]),
+            percent(r["self_inflicted_share"]),
+            percent(r["self_inflicted_share_reacting"]),
             number(r["shortfall"]),
             number(r["venue_result"]),
             percent(r["average_margin"]),
@@ -329,7 +331,9 @@ def replay(review: Review) -> Table:
         for name, r in table.to_dict("index").items()
     ]
     head = (
-        "schedule", "accounts", "liquidations", "caused by a change of margin", "shortfall (quote units)",
+        "schedule", "accounts", "liquidations", "caused by a change of margin",
+        "their share of the notional liquidated",
+        "the same if the stated share of owners reacts to the notice", "shortfall (quote units)",
         "penalties less shortfall", "average margin",
     )  # fmt: skip
     return Table(head, rows)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from calibrator.backtest.course import heap_events, loop_events
 from calibrator.backtest.events import Positions, search_events
 from calibrator.backtest.population import simulate_accounts
-from calibrator.backtest.replay import compare, replay
+from calibrator.backtest.replay import Replay, compare, replay
 from calibrator.backtest.terms import prices_by_market, terms_by_market
 from calibrator.config_backtest import AccountsConfig
 from calibrator.errors import DataError
@@ -334,3 +334,18 @@ def test_speed() -> None:
     done = replay(bars, accounts, schedule, latency=1)
     assert len(done.outcomes) == 6000
     assert time.perf_counter() - started < 1.0
+
+
+def test_the_share_of_notional_that_a_change_liquidates_counts_notional() -> None:
+    columns = [
+        "notional", "status", "self_inflicted", "unfinished", "liquidated_notional", "bars_held",
+        "average_margin", "pnl", "penalty", "shortfall", "payout",
+    ]  # fmt: skip
+    rows = [
+        [100.0, "liquidated", True, False, 90.0, 5, 0.1, 0.0, 0.0, 0.0, 0.0],
+        [300.0, "liquidated", False, False, 270.0, 5, 0.1, 0.0, 0.0, 0.0, 0.0],
+        [500.0, "open", False, False, 0.0, 5, 0.1, 0.0, 0.0, 0.0, 0.0],
+    ]
+    found = Replay(pd.DataFrame(rows, columns=columns), 3, 0, 0, 10).summary()
+    assert found["self_inflicted_notional"] == 90.0
+    assert found["self_inflicted_share"] == pytest.approx(90 / 360)
