@@ -44,7 +44,7 @@ SAID_LEARNERS: Final = (
     "(causal); as a subset of one Dataset over all rows, whose bin edges come from later data. "
     "`share` is the time relative to the whole refit: reusing bins would save part of what binning anew "
     "costs and make worse trees, and the subset looks ahead, so neither is used "
-    "(docs/adr/0008-refits-run-side-by-side.md)."
+    "(docs/adr/0015-refits-run-side-by-side.md)."
 )
 
 
