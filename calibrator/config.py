@@ -155,7 +155,7 @@ class PublishConfig(Section):
     metadata_days: int = Field(7, ge=1, le=365, description="days until the repository's metadata expire")
     target: TargetConfig | None = Field(None, description="protocol whose payload is published as well")
     approve_tightening: float = Field(0.5, gt=0, le=1e6, description="relative move up that needs approval")
-    approve_loosening: float = Field(0.1, gt=0, le=1, description="relative move down that needs approval")
+    approve_loosening: float = Field(0.2, gt=0, le=1, description="relative move down that needs approval")
 
 
 class TrackingConfig(Section):
