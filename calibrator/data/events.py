@@ -68,7 +68,7 @@ def events_between(start: date, end: date, assets: Collection[str]) -> tuple[Str
         Period, both inclusive.
     assets : collection of str
         Market names (``SPX``, ``BTCUSDT``), base assets (``USDC``) or groups (``CRYPTO``). A market that
-        is not an index or oil counts as crypto.
+        is not an index or oil counts as crypto; a pair (``WTI/USD@demo``) counts as both its legs.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def events_between(start: date, end: date, assets: Collection[str]) -> tuple[Str
     """
     if end < start:
         raise ValueError(f"end must not be before start, were {end} and {start}")
-    wanted = {tag for asset in assets for tag in _tags(asset)}
+    legs = [leg for asset in assets for leg in asset.partition("@")[0].split("/") if leg != "USD"]
+    wanted = {tag for leg in legs for tag in _tags(leg)}
     return tuple(e for e in EVENTS if e.start <= end and e.end >= start and wanted.intersection(e.affects))
 
 

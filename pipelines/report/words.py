@@ -8,6 +8,8 @@ from calibrator.domain import PPM
 from calibrator.publish.document import MarketParameters
 
 MISSING: Final = "-"
+LEAST_TOLD: Final = 50
+"""ppm of a change that is worth a phrase: half a basis point, what two decimals of a percent can show."""
 PHRASES: Final = {
     "volatility": ("higher forecast volatility", "lower forecast volatility"),
     "tail": ("a fatter tail of losses", "a thinner tail of losses"),
@@ -115,7 +117,8 @@ def explain(value_ppm: int, previous_ppm: int | None, attribution: Mapping[str, 
     else:
         verb = "rises" if change > 0 else "falls"
         head = f"{what} {verb} from {ppm(previous_ppm)} to {ppm(value_ppm)}"
-    parts = [f"{_phrase(term, value)} {points(value)}" for term, value in attribution.items() if value]
+    told = {term: value for term, value in attribution.items() if abs(value) >= LEAST_TOLD}
+    parts = [f"{_phrase(term, value)} {points(value)}" for term, value in told.items()]
     return f"{head}: {'; '.join(parts)}." if parts else f"{head}."
 
 

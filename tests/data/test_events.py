@@ -48,3 +48,12 @@ def test_wrong_periods_are_refused() -> None:
         StressEvent("x", date(2020, 1, 2), date(2020, 1, 1), "w", "s", ("SPX",))
     with pytest.raises(ValueError, match="must affect something"):
         StressEvent("x", date(2020, 1, 1), date(2020, 1, 1), "w", "s", ())
+
+
+def test_a_pair_counts_as_its_legs_and_a_dollar_is_no_asset() -> None:
+    names = {
+        e.name for e in events_between(date(2018, 1, 1), date(2018, 12, 31), ["WTI/USD@demo", "WTI/SPX@x"])
+    }
+    assert "Bitcoin Cash fork" not in names
+    assert "Volmageddon" in names
+    assert events_between(date(2018, 11, 1), date(2018, 12, 1), ["BTCUSDT/USD@x"])
