@@ -28,6 +28,9 @@ class ForecastConfig(Section):
     core_from: Utc | None = Field(
         None, description="from this decision on publish at least the forecast of the HAR-GARCH core"
     )
+    positioning: bool = Field(
+        default=False, description="learn from funding, open interest and liquidations too; see docs/adr/0003"
+    )
     threads: int = Field(1, ge=1, le=64, description="threads of the booster; results do not depend on it")
 
     @model_validator(mode="after")

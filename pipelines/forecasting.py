@@ -122,11 +122,13 @@ def forecast_all(  # noqa: PLR0913 - what a run reads, and how
     walker : Walker, optional
         Runs the walk-forwards; default: one that computes everything here.
     feeds : Feeds, optional
-        Funding, open interest and liquidations; the learned forecasters and the classifier see them.
+        Funding, open interest and liquidations; where ``forecast.positioning`` is on, the learned forecasters
+        and the classifier see them.
     """
     settings = config.forecast
     features = build_features(bars, clock=clock, implied_volatility=implied)
-    features = join_positioning(features, feeds or Feeds.none(), cadence=clock.cadence * clock.step)
+    learned_from = feeds if feeds is not None and settings.positioning else Feeds.none()
+    features = join_positioning(features, learned_from, cadence=clock.cadence * clock.step)
     targets = future_variance(bars, features, clock=clock)
     keep = walker or Walker()
     core, rows, learned, experts = expert_forecasts(
