@@ -4,32 +4,18 @@ Each policy sets the margin of a decision from the losses that were known at its
 after it) and never looks further: removing later rows changes no earlier margin.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from calibrator.backtest.losses import MATURED_LOSSES, REALIZED_VARIANCE, ROW, conform_losses
-from calibrator.errors import DataError
+from calibrator.backtest.comparators import Filtered, HistoricalSimulation, Static
+from calibrator.backtest.losses import REALIZED_VARIANCE
+from calibrator.backtest.seen import Seen
 from calibrator.frames import conform
 
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """One market and side: decisions in time order, and all losses flattened in time order."""
-
-    market: str
-    side: str
-    origins: pd.DatetimeIndex
-    loss: pd.Series
-    decision: npt.NDArray[np.int64]
-    known: npt.NDArray[np.int64]
-    """Number of losses (leading entries of ``loss``) known at each decision."""
-    starts: int
 
 
 def static(losses: pd.DataFrame, *, level: float, min_decisions: int = 365) -> pd.DataFrame:
@@ -57,18 +43,8 @@ def static(losses: pd.DataFrame, *, level: float, min_decisions: int = 365) -> p
     >>> static(x, level=0.5, min_decisions=1).margin.round(3).tolist()
     [nan, 0.1, 0.15, 0.15]
     """
-
-    def margin(one: _Series) -> Array:
-        all_history = _at(one.loss.expanding(min_decisions * one.starts).quantile(level), one)
-        year = pd.Series(one.origins.year)
-        available = np.isfinite(all_history)
-        first = np.flatnonzero(available)[:1]
-        anew = (year != year.shift()).to_numpy() & available
-        anew[first] = True
-        held: Array = pd.Series(all_history).where(anew).ffill().to_numpy()
-        return held
-
-    return _decide(losses, level, margin)
+    seen = Seen.of(losses)
+    return _framed(seen, Static(min_decisions).margins(seen, level=level))
 
 
 def historical_simulation(
@@ -97,11 +73,8 @@ def historical_simulation(
     >>> historical_simulation(x, level=0.5, window=2, min_decisions=2).margin.round(3).tolist()
     [nan, nan, 0.15, 0.3]
     """
-
-    def margin(one: _Series) -> Array:
-        return _rolling(one.loss, one, window=window, least=min_decisions, level=level)
-
-    return _decide(losses, level, margin)
+    seen = Seen.of(losses)
+    return _framed(seen, HistoricalSimulation(window, min_decisions).margins(seen, level=level))
 
 
 def filtered_historical_simulation(
@@ -144,20 +117,8 @@ def filtered_historical_simulation(
     >>> filtered_historical_simulation(x, v, level=0.5, window=2, min_decisions=2).margin.round(3).tolist()
     [nan, nan, 0.3]
     """
-    if variances.duplicated(["market", "origin"]).any():
-        raise DataError("variances: one row per market and origin; some are duplicated")
-    by_market = {
-        str(m): g.set_index(g["origin"].dt.as_unit("us"))["variance"] for m, g in variances.groupby("market")
-    }
-
-    def margin(one: _Series) -> Array:
-        forecast = by_market.get(one.market, pd.Series(dtype=float)).reindex(one.origins)
-        volatility = np.sqrt(forecast.where(forecast > 0)).to_numpy()
-        units = one.loss / volatility[one.decision]
-        scaled: Array = volatility * _rolling(units, one, window=window, least=min_decisions, level=level)
-        return scaled
-
-    return _decide(losses, level, margin)
+    seen = Seen.of(losses, {"given": variances})
+    return _framed(seen, Filtered("given", window, min_decisions).margins(seen, level=level))
 
 
 def ewma_variance(realized_variance: pd.DataFrame, *, decay: float = 0.94) -> pd.DataFrame:
@@ -236,47 +197,5 @@ def comparators(
     return out.assign(**{name: frame["margin"] for name, frame in columns.items()})
 
 
-def _decide(losses: pd.DataFrame, level: float, margin: Callable[[_Series], Array]) -> pd.DataFrame:
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, was {level}")
-    parts = [
-        pd.DataFrame({"market": s.market, "origin": s.origins, "side": s.side, "margin": margin(s)})
-        for s in _each(losses)
-    ]
-    return pd.concat(parts, ignore_index=True)[[*ROW, "margin"]]
-
-
-def _each(losses: pd.DataFrame) -> Iterator[_Series]:
-    checked = conform_losses(losses, schema=MATURED_LOSSES)
-    early = checked["known_at"] <= checked["origin"]
-    if early.any():
-        row = checked[early].iloc[0]
-        place = f"{row['market']} at {row['origin'].isoformat()}"
-        raise DataError(f"losses: known_at must be later than origin, is not for {place}")
-    starts = int(checked["start"].nunique())
-    for (market, side), one in checked.groupby(["market", "side"], sort=True):
-        origins = pd.DatetimeIndex(one["origin"].drop_duplicates())
-        clock = np.maximum.accumulate(one["known_at"].dt.tz_convert(None).to_numpy())
-        yield _Series(
-            str(market),
-            str(side),
-            origins,
-            one["loss"].reset_index(drop=True),
-            origins.get_indexer(one["origin"]),
-            np.searchsorted(clock, origins.tz_convert(None).to_numpy(), side="right"),
-            starts,
-        )
-
-
-def _rolling(values: pd.Series, one: _Series, *, window: int, least: int, level: float) -> Array:
-    if not 1 <= least <= window:
-        raise ValueError(f"min_decisions must lie between 1 and window, were {least} and {window}")
-    rolled = values.rolling(window * one.starts, min_periods=least * one.starts).quantile(level)
-    return _at(rolled, one)
-
-
-def _at(rolled: pd.Series, one: _Series) -> Array:
-    """Return the value after the last loss known at each decision."""
-    padded = np.concatenate([[np.nan], rolled.to_numpy()])
-    value: Array = padded[one.known]
-    return value
+def _framed(seen: Seen, margin: Array) -> pd.DataFrame:
+    return seen.rows.assign(margin=margin)
