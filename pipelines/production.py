@@ -7,29 +7,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrator.calibrate.conformal import ladder, tighten
 from calibrator.calibrate.margin import initial_margin, margin_tiers, round_up
 from calibrator.calibrate.plan import expected_path
-from calibrator.calibrate.procyclicality import borrowed_floor, limit, limit_ahead
-from calibrator.calibrate.tail import rolling_tails
+from calibrator.calibrate.procyclicality import limit_ahead
 from calibrator.config import Config, MarketConfig
 from calibrator.config_collateral import HaircutPair
 from calibrator.domain import SIDES
 from calibrator.features import Clock
 from calibrator.feeds import Feeds
 from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, conform
-from pipelines.add_ons import Observed, book_of, crowd_of, jumps_of, side_columns
-from pipelines.forecasting import PUBLISHED, Forecasts, Progress, forecast_all
+from pipelines.add_ons import Observed, book_of
+from pipelines.calibration import decide, regimes_at, tables_of
+from pipelines.forecasting import Forecasts, Progress, forecast_all
 from pipelines.pairs import Member, by_terms, members, under_keys, with_pairs
 from pipelines.planning import planned_haircuts
-from pipelines.smoothing import calm, hold_adds, regime_hold
-from pipelines.starts import Losses, close_out, closes_only, collect_losses, loss_frame
+from pipelines.starts import close_out, closes_only, collect_losses, loss_frame
 from pipelines.walks import Walker
-from pipelines.wide import long_run_floors, whole_decisions, wide
 
 Array = NDArray[np.float64]
-TAIL_REFIT = 7
-"""Decisions between tail estimations."""
 OUTCOMES = ("loss_long", "loss_known_at")
 """What followed a decision: the plan learns from those that are known, no decision keeps them."""
 
@@ -273,14 +268,9 @@ def produce(  # noqa: PLR0913 - what stands beside bars is optional, each by its
             own, rows[rows["market"].isin(markets)], config=config, clock=clock, terms=terms
         )
         losses.append(under_keys(loss_frame(found, notice=config.margin.notice), listed))
-        made = _calibrate(
-            found,
-            forecasts,
-            Observed(own, (feeds or Feeds.none()).open_interest),
-            terms,
-            config=config,
-            clock=clock,
-        )
+        seen = Observed(own, (feeds or Feeds.none()).open_interest)
+        tables = tables_of(found, forecasts, seen, terms, config=config, clock=clock)
+        made = {m: publishable(m, table, forecasts, terms, config) for m, table in tables.items()}
         decisions |= {
             m.key: replace(made[m.series], market=m.key, series=m.series, pair=m.pair)
             for m in listed
@@ -291,89 +281,20 @@ def produce(  # noqa: PLR0913 - what stands beside bars is optional, each by its
     return Production(config, clock, forecasts, pd.concat(losses, ignore_index=True), ordered)
 
 
-def _calibrate(
-    found: Losses,
-    forecasts: Forecasts,
-    seen: Observed,
-    terms: MarketConfig,
-    *,
-    config: Config,
-    clock: Clock,
-) -> dict[str, Decisions]:
-    """Tails and margins of one group of markets."""
-    length = close_out(config, terms)
-    variance = wide(forecasts, forecasts.experts[PUBLISHED], found)
-    volatility = np.sqrt(variance * (length / clock.horizon))
-    standard = found.values / volatility[:, :, None, None]
-    level = terms.level or config.margin.level
-    settings = {"window": config.margin.tail_window, "refit": TAIL_REFIT}
-    conformal = config.margin.conformal
-    levels = ladder(level, conformal.strictest(level))
-    quantiles, shortfalls = rolling_tails(standard, found.known, level=levels, **settings)
-    quantile, in_force = tighten(standard, found.known, quantiles, levels=levels, gain=conformal.gain)
-    shortfall = np.maximum(shortfalls[..., 0], quantile * (shortfalls / quantiles)[..., 0])
-    low = config.haircut.borrow_level if terms.role == "collateral" else None
-    borrow = None if low is None else rolling_tails(standard, found.known, level=low, **settings)[0]
-    turnover = wide(forecasts, forecasts.features["turnover"], found)
-    probability = wide(forecasts, forecasts.probability, found)
-    whole, complete = whole_decisions(forecasts, found, clock)
-    floors = borrowed_floor(long_run_floors(found, level, config), volatility)
-    out = {}
-    for i, market in enumerate(found.markets):
-        table = pd.DataFrame({"volatility": volatility[:, i]}, index=found.times.rename("origin"))
-        table["volatility_bar"] = np.sqrt(variance[:, i] / clock.horizon)
-        table["turnover"] = turnover[:, i]
-        table["whole"], table["complete"] = whole[:, i], complete[:, i]
-        table["probability"] = probability[:, i]
-        table["level"] = in_force[:, i]
-        table["crowd"] = crowd_of(seen, market, found.times, config)
-        book = book_of(table, terms, config=config, clock=clock)
-        jumps = jumps_of(seen.bars, market, found.times, config)
-        if book.crowded is not None:
-            table["complete"] &= ~book.lost
-        estimates = (quantile[:, i], shortfall[:, i], floors[:, i])
-        for s, side in enumerate(SIDES):
-            own = tuple(x[:, s] for x in estimates)
-            table = table.assign(
-                **side_columns(side, own, volatility[:, i], jumps[side], (book, terms, config))
-            )
-        table["loss_long"] = found.values[:, i, 0].max(axis=1)
-        table["loss_known_at"] = _matured(found, i)
-        if borrow is not None:
-            table["borrow"] = borrow[:, i, 0] * table["volatility"] * np.sqrt(clock.cadence / length)
-        usable = table[table[[f"unlimited_{s}" for s in SIDES]].notna().all(axis=1)]
-        if not usable.empty:
-            out[market] = publishable(market, usable.copy(), forecasts, terms, config)
-    return out
-
-
-def _matured(found: Losses, market: int) -> pd.DatetimeIndex:
-    """When all losses of each decision are known; never is the far future."""
-    last = found.known_at[:, market].max(axis=1)
-    whole = np.where(np.isnat(found.known_at[:, market]).any(axis=1), np.datetime64("2200-01-01", "us"), last)
-    return pd.DatetimeIndex(whole).tz_localize("UTC")
-
-
 def publishable(
     market: str, table: pd.DataFrame, forecasts: Forecasts, terms: MarketConfig, config: Config
 ) -> Decisions:
     """Apply floor and limits to one market's decisions and look ahead along the expected path."""
     limits, steps = config.margin.limits.to_domain(), config.margin.plan_steps
-    states = forecasts.regimes[forecasts.regimes["market"] == market].set_index("time")["regime"]
-    table["regime"] = states.reindex(table.index).ffill().fillna(1).astype("int64")
-    whole = table["whole"].to_numpy(bool)
-    held = regime_hold(table["regime"], config)
-    may_fall = table["complete"].to_numpy(bool) & ~held
+    table["regime"] = regimes_at(forecasts, market, table.index)
+    goals = decide(table, config)
     paths = []
     for side in SIDES:
-        goal = calm(table[f"unlimited_{side}"].to_numpy(float), config)
-        floor = table[f"floor_{side}"].to_numpy(float)
-        table[f"goal_{side}"] = np.fmax(goal, floor)
-        published = limit(goal, floor, limits=limits, whole=whole, complete=may_fall)
-        table[f"margin_{side}"] = published
-        table[f"held_{side}"] = hold_adds(published, table[f"goal_{side}"].to_numpy(float), held, limits)
-        ahead = np.fmax(expected_path(goal, steps=steps), floor[:, None])
-        paths.append(limit_ahead(published, ahead, limits=limits, whole=whole))
+        ahead = np.fmax(
+            expected_path(goals[side], steps=steps), table[f"floor_{side}"].to_numpy(float)[:, None]
+        )
+        published = table[f"margin_{side}"].to_numpy(float)
+        paths.append(limit_ahead(published, ahead, limits=limits, whole=table["whole"].to_numpy(bool)))
     path = paths[0] if terms.role == "collateral" else np.maximum(*paths)
     if terms.role == "collateral" and config.haircut.limits is not None:
         need, level = table["goal_long"].to_numpy(float), terms.level or config.margin.level

@@ -38,13 +38,13 @@ def whole_decisions(
 
 
 def long_run_floors(found: Losses, level: float, config: Config) -> Array:
-    """Return the long-run floor of each market and side from its own losses, (decisions, markets, sides)."""
+    """Return the long-run quantile of each market's and side's own losses, (decisions, markets, sides)."""
     out = np.full(found.values.shape[:3], np.nan)
     for market, side in np.ndindex(out.shape[1:]):
         out[:, market, side] = long_run_floor(
             found.values[:, market, side],
             found.known[:, market],
-            share=config.margin.floor,
+            share=1.0,
             level=level,
             window=config.margin.floor_window,
             least=config.margin.tail_min,
