@@ -238,6 +238,30 @@ def scale(
 
 
 @app.command()
+def promotion(
+    home: Annotated[Path, HOME] = Path("home"),
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002 - a command-line flag
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Measure how often equal and better challengers are promoted, and how fast the ledger answers.
+
+    Example: `python -m pipelines benchmark promotion --scale 0.1`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from pipelines.benchmarks.promotion import run, write  # noqa: PLC0415 - keeps --help fast
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        with bars(console) as progress:
+            found = run(scale=scale, progress=progress)
+        files = write(found, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
+@app.command()
 def replay(
     home: Annotated[Path, HOME] = Path("home"),
     scale: Annotated[float, SCALE] = 1.0,

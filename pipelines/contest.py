@@ -187,14 +187,37 @@ def false_promotions(gains: Array, *, settings: RetrainConfig, steps: int, trial
     for trial in range(trials):
         swaps = np.repeat(rng.choice([-1.0, 1.0], size=-(-len(gains) // block)), block)[: len(gains)]
         world = gains * swaps[:, None]
-        chances = permutation_test(world, block=block, draws=settings.draws, seed=trial)
-        for column, chance in zip(world.T, chances, strict=True):
-            test = diebold_mariano(-column, np.zeros(len(column)), horizon=steps)
-            one_sided = test.p_value / 2 if test.statistic < 0 else 1 - test.p_value / 2
-            if max(chance, one_sided) <= settings.gates.size and column.mean() > 0:
-                promoted += 1
-                break
+        promoted += bool(passes_loss_gates(world, settings=settings, steps=steps, seed=trial))
     return promoted / trials
+
+
+def passes_loss_gates(gains: Array, *, settings: RetrainConfig, steps: int, seed: int) -> list[int]:
+    """Return which challengers the loss gates let through: both tests, and a mean gain.
+
+    Parameters
+    ----------
+    gains : numpy.ndarray, shape (days, challengers)
+        Loss of the champion less loss of the challenger.
+    settings : RetrainConfig
+    steps : int
+        Horizon in decisions.
+    seed : int
+        Of the permutations.
+
+    Examples
+    --------
+    >>> gains = np.random.default_rng(1).normal([0.0, 0.4], 1.0, (200, 2))
+    >>> passes_loss_gates(gains, settings=RetrainConfig(draws=199), steps=1, seed=1)
+    [1]
+    """
+    chances = permutation_test(gains, block=max(settings.block, steps), draws=settings.draws, seed=seed)
+    found = []
+    for number, (column, chance) in enumerate(zip(gains.T, chances, strict=True)):
+        test = diebold_mariano(-column, np.zeros(len(column)), horizon=steps)
+        one_sided = test.p_value / 2 if test.statistic < 0 else 1 - test.p_value / 2
+        if max(chance, one_sided) <= settings.gates.size and column.mean() > 0:
+            found.append(number)
+    return found
 
 
 def _losses(production: Production) -> pd.Series:

@@ -284,7 +284,16 @@ class Ledger:
         ]  # fmt: skip
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make everything inside the block one transaction: all of it, or nothing."""
+        with self._transaction():
+            yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._database.in_transaction:
+            yield
+            return
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -16,6 +16,7 @@ import yaml
 from calibrator.config import Config
 from calibrator.data.synthetic import synthetic_bars
 from calibrator.errors import CalibratorError, DataError, DeadlineError, LockError, PublishError
+from pipelines.benchmarks.promotion import fill
 from pipelines.catch_up import decision_times
 from pipelines.jobs import Job, job, log
 from pipelines.ledger import Identity, Ledger, open_ledger
@@ -89,6 +90,23 @@ def test_which_model_was_live_at_any_time(ledger: Ledger) -> None:
         " ORDER BY decided DESC, id DESC LIMIT 1"
     ).fetchall()
     assert not any("USE TEMP" in str(step) for step in plan)
+
+
+def test_a_ledger_of_twenty_years_answers_from_its_index(ledger: Ledger) -> None:
+    """Nightly runs and weekly decisions of twenty years: the answer is right, and no row is read in vain."""
+    fill(ledger, years=20, first=NOW)
+    assert len(ledger.decisions()) == 20 * 52
+    for week in (0, 1, 517, 20 * 52 - 1):
+        live = ledger.live(NOW + timedelta(weeks=week, days=3))
+        assert live is not None
+        assert live["model"] == f"model-{week}"
+    for query in (
+        "SELECT model FROM models WHERE decided <= 'x' ORDER BY decided DESC, id DESC LIMIT 1",
+        "SELECT max(as_of) FROM jobs WHERE job = 'run' AND state = 'done'",
+        "SELECT id FROM jobs WHERE key = 'x' AND state = 'done'",
+    ):
+        plan = [str(step) for step in ledger._database.execute(f"EXPLAIN QUERY PLAN {query}")]
+        assert all("SEARCH" in step and "INDEX" in step for step in plan), plan
 
 
 def test_an_alarm_stands_once_until_it_is_taken_back(ledger: Ledger) -> None:

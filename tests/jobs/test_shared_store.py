@@ -4,7 +4,9 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +40,7 @@ class Servers:
         return f"postgresql+psycopg://calibrator:confidential@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> subprocess.Popen[bytes]:
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(self.data)]
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "unix_socket_directories="]
         process = subprocess.Popen(
             [BIN / "postgres", "-D", self.data, "-p", str(self.port), *options],
             user=unprivileged(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.data,
@@ -57,12 +59,20 @@ def unprivileged() -> str | None:
 
 
 @pytest.fixture
-def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that PostgreSQL's user may enter: pytest's own are closed to everybody but root."""
+    if unprivileged() is None:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def servers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
     import boto3  # noqa: PLC0415 - optional
     from moto.server import ThreadedMotoServer  # noqa: PLC0415
 
-    folder = Path("/tmp") / f"calibrator-postgres-{os.getpid()}"  # noqa: S108 - its user cannot enter pytest's folders
-    folder.mkdir(mode=0o700)
     password = folder / "password"
     password.write_text("confidential")
     if unprivileged():
@@ -87,13 +97,13 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
     }.items():  # fmt: skip
         monkeypatch.setenv(key, value)
     boto3.client("s3", endpoint_url=address).create_bucket(Bucket="runs")
-    made = Servers(data, 20_000 + os.getpid() % 20_000, address)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        made = Servers(data, free.getsockname()[1], address)
     monkeypatch.setenv("CALIBRATOR_TRACKING", made.uri)
     try:
         yield made
     finally:
         storage.stop()
-        shutil.rmtree(folder)
 
 
 def rows(servers: Servers, query: str) -> list[tuple[object, ...]]:
