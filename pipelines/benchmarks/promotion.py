@@ -58,8 +58,8 @@ What falls short: {shortfall}
 ## Which model was live at a time
 
 A ledger of {years} years: {jobs:,} jobs, {decisions:,} decisions, {megabytes:.1f} MB. Asked for {asked}
-random times, each with a connection of its own: median {median:.1f} ms, slowest {slowest:.1f} ms (must stay below
-{limit:,.0f} ms).
+random times, each with a connection of its own: median {median:.1f} ms, slowest {slowest:.1f} ms
+(must stay below {limit:,.0f} ms).
 """
 
 
@@ -220,7 +220,7 @@ def _shortfall(power: pd.DataFrame, size: float, shares: Sequence[float]) -> str
         )
     if len(weak):
         lines.append(
-            f"a lead of {weak['lead'].max():.1f} deviations is missed in more than half of the windows; a "
+            f"a lead of {weak['lead'].max():.1f} deviations is missed in more than half of the windows; a\n"
             "small lead needs a longer shadow window (`retrain.shadow`)"
         )
     return "; ".join(lines) + "." if lines else "nothing that was looked for here."
