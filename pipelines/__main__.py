@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipelines import benchmark, benchmark_publishing, commands, keys, protocols, publish_verbs
+from pipelines import (
+    benchmark,
+    benchmark_jobs,
+    benchmark_publishing,
+    commands,
+    keys,
+    protocols,
+    publish_verbs,
+)
 from pipelines.logs import start_logs
 from pipelines.terminal import AS_OF, CATCH_UP, CONFIG, DEBUG, HOME, LOG, SET, parse_time, reported
 
@@ -27,6 +35,8 @@ app = typer.Typer(
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(protocols.app, name="protocols")
 app.add_typer(keys.app, name="keys")
+for command in (benchmark_jobs.nightly, benchmark_jobs.scale, benchmark_jobs.promotion):
+    benchmark.app.command()(command)
 benchmark.app.command()(benchmark_publishing.faults)
 benchmark.app.command()(benchmark_publishing.consumer)
 app.command()(publish_verbs.publish)

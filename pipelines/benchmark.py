@@ -213,55 +213,6 @@ def speed(
 
 
 @app.command()
-def scale(
-    home: Annotated[Path, HOME] = Path("home"),
-    share: Annotated[float, SCALE] = 1.0,
-    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002 - a command-line flag
-    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
-) -> None:
-    """Measure time and memory of a walk-forward for 10, 50 and 200 markets, and how they grow.
-
-    Example: `python -m pipelines benchmark scale --scale 0.1`
-    """
-    now = datetime.now(UTC)
-    console = Console()
-    with reported(debug=debug):
-        from pipelines.benchmarks.scale import SIZES, run, write  # noqa: PLC0415 - keeps --help fast
-        from pipelines.progress import bars  # noqa: PLC0415
-
-        sizes = [max(2, round(share * n)) for n in SIZES]
-        with bars(console) as progress:
-            table = run(sizes=sizes, progress=progress)
-        files = write(table, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
-        console.print(files["table"].read_text(), markup=False, highlight=False)
-        print_files(files, console)
-
-
-@app.command()
-def promotion(
-    home: Annotated[Path, HOME] = Path("home"),
-    scale: Annotated[float, SCALE] = 1.0,
-    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002 - a command-line flag
-    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
-) -> None:
-    """Measure how often equal and better challengers are promoted, and how fast the ledger answers.
-
-    Example: `python -m pipelines benchmark promotion --scale 0.1`
-    """
-    now = datetime.now(UTC)
-    console = Console()
-    with reported(debug=debug):
-        from pipelines.benchmarks.promotion import run, write  # noqa: PLC0415 - keeps --help fast
-        from pipelines.progress import bars  # noqa: PLC0415
-
-        with bars(console) as progress:
-            found = run(scale=scale, progress=progress)
-        files = write(found, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
-        console.print(files["table"].read_text(), markup=False, highlight=False)
-        print_files(files, console)
-
-
-@app.command()
 def replay(
     home: Annotated[Path, HOME] = Path("home"),
     scale: Annotated[float, SCALE] = 1.0,
