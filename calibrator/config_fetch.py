@@ -52,6 +52,8 @@ class FetchConfig(Section):
     wait_seconds: Seconds = Field(0.5, description="before the second attempt; doubles")
     max_wait_seconds: Seconds = Field(60.0, description="longest wait, also for a Retry-After")
     max_megabytes: int = Field(256, ge=1, le=4_096, description="largest answer")
+    lease: int = Field(900, ge=10, le=86_400, description="seconds without a sign of life until taken over")
+    deadline: int = Field(21_600, ge=1, le=604_800, description="seconds after which a fetch gives up")
     pause_seconds: float = Field(0.0, ge=0, le=60, description="between two requests, out of politeness")
     sources: tuple[FetchSource, ...] = Field(min_length=1)
 

@@ -113,15 +113,14 @@ def fetch(
     console = Console()
     with reported(debug=debug):
         from calibrator.config import load_fetch  # noqa: PLC0415 - keeps --help fast
-        from calibrator.data.sources import utc  # noqa: PLC0415
-        from pipelines.fetch import run as job  # noqa: PLC0415
+        from pipelines.fetch_job import fetch as job  # noqa: PLC0415
         from pipelines.fetch_report import report  # noqa: PLC0415
         from pipelines.progress import bars  # noqa: PLC0415
 
         settings = load_fetch(config, overrides or ())
         until = min(parse_time(as_of), now) if as_of else now
         with bars(console) as progress:
-            fetched = job(settings, now=utc(until), progress=progress)
+            fetched = job(settings, as_of=until, now=clock, progress=progress)
         report(fetched, settings.folder, console)
 
 
@@ -151,7 +150,7 @@ def backtest(
         settings = load_config(config, overrides or ())
         at = parse_time(as_of) if as_of else resolve_as_of(settings, now=now)
         with bars(console) as progress:
-            done = challenge(settings, home=home, as_of=at, progress=progress)
+            done = challenge(settings, home=home, as_of=at, now=clock, progress=progress)
         for line in done.lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         benchmark.print_files(done.files, console)

@@ -18,6 +18,7 @@ from calibrator.errors import DataError
 from calibrator.frames import SCHEDULE_HISTORY, conform
 from calibrator.scores import qlike
 from pipelines.cascades import Cascades, cascades
+from pipelines.executor import SERIAL, Executor
 from pipelines.forecasting import Forecasts, Progress
 from pipelines.production import Production
 from pipelines.recorded import Recorded, recorded
@@ -65,7 +66,9 @@ class Backtest:
     cascades: Cascades | None = None
 
 
-def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) -> Backtest:
+def backtest(
+    production: Production, bars: pd.DataFrame, *, progress: Progress, executor: Executor = SERIAL
+) -> Backtest:
     """Hold a production run against what happened.
 
     Parameters
@@ -74,6 +77,10 @@ def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) 
         The same object that the published document is made from.
     bars : pandas.DataFrame
         Conforming ``Bars``.
+    progress : callable
+        Called with (what, done, total).
+    executor : Executor
+        Does the replays; the result does not depend on it.
 
     Raises
     ------
@@ -94,7 +101,7 @@ def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) 
         progress("backtest", done, len(by_terms) + 1)
         parts.append(_challenge(production, margins, variance, terms, markets))
     progress("backtest", len(by_terms), len(by_terms) + 1)
-    replays, population = _replay(production, bars)
+    replays, population = _replay(production, bars, executor)
     coverage = pd.concat([p[0] for p in parts], ignore_index=True)
     kpis = pd.concat([p[1] for p in parts], ignore_index=True)
     policies = {p[3]: p[2] for p in parts}
@@ -106,7 +113,8 @@ def backtest(production: Production, bars: pd.DataFrame, *, progress: Progress) 
     content["below_forecast"] = _plain(below_forecast(margins))
     progress("backtest", len(by_terms) + 1, len(by_terms) + 1)
     held = pd.concat([p[5] for p in parts], ignore_index=True)
-    accounts, shocked = recorded(production, bars), cascades(production, bars, population)
+    accounts = recorded(production, bars, executor=executor)
+    shocked = cascades(production, bars, population)
     content |= accounts.summary() | ({"cascade": shocked.summary()} if shocked is not None else {})
     return Backtest(held, coverage, kpis, policies, replays, population, scores, content, accounts, shocked)
 
@@ -229,7 +237,9 @@ def _plain(table: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _replay(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame | None, Population | None]:
+def _replay(
+    production: Production, bars: pd.DataFrame, executor: Executor
+) -> tuple[pd.DataFrame | None, Population | None]:
     """Replay the simulated accounts under our schedule and under one that is reset once a year."""
     given = replayed(production, bars)
     if given is None:
@@ -241,7 +251,7 @@ def _replay(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame | 
     schedules = {"calibrated": ours, "static": yearly}
     settings = production.config.backtest.accounts
     population = simulate_accounts(prices, schedules, settings)
-    made = compare(prices, population.accounts, schedules, latency=latency)
+    made = compare(prices, population.accounts, schedules, latency=latency, spread=executor.map)
     reacting = made["self_inflicted_share"] * (1 - settings.reacting)
     return made.assign(self_inflicted_share_reacting=reacting), population
 

@@ -9,7 +9,8 @@ from pipelines.champion import with_champion
 from pipelines.forecasting import Progress
 from pipelines.jobs import Now, job
 from pipelines.loading import load
-from pipelines.run import documented, produced, save_frames
+from pipelines.producing import produced
+from pipelines.run import documented, save_frames
 from pipelines.store import run_folder, save
 
 

@@ -25,6 +25,7 @@ from calibrator.calibrate.reverse_stress import smallest_move
 from calibrator.data.events import events_between
 from calibrator.domain import PPM, SIDES
 from pipelines.backtesting import Backtest, replayed
+from pipelines.executor import SERIAL, Executor
 from pipelines.exposures import exposures, units
 from pipelines.production import Production
 
@@ -67,7 +68,9 @@ class Capital:
         return {"simulated": True, "ladder": ladder, "buffer": self.buffer}
 
 
-def capital(production: Production, challenged: Backtest, bars: pd.DataFrame) -> Capital:
+def capital(
+    production: Production, challenged: Backtest, bars: pd.DataFrame, *, executor: Executor = SERIAL
+) -> Capital:
     """Size the fund and compare the ladder with closing all at once.
 
     Parameters
@@ -77,6 +80,8 @@ def capital(production: Production, challenged: Backtest, bars: pd.DataFrame) ->
         Its simulated population.
     bars : pandas.DataFrame
         Conforming ``Bars``.
+    executor : Executor
+        Does the replay; the result does not depend on it.
     """
     caps, each = exposures(production), units(production)
     given = replayed(production, bars)
@@ -87,7 +92,9 @@ def capital(production: Production, challenged: Backtest, bars: pd.DataFrame) ->
     settings = production.config.buffer
     rule = partial(ladder_table, rungs=settings.ladder.rungs, cost=settings.fee, reach=settings.ladder.reach)
     ladder = compare_ladder(prices, accounts, ours, rule, latency=latency, penalty=settings.fee)
-    outcomes = replay(prices, accounts, ours, latency=latency, penalty=settings.fee).outcomes
+    outcomes = replay(
+        prices, accounts, ours, latency=latency, penalty=settings.fee, spread=executor.map
+    ).outcomes
     return Capital(caps, each, ladder, _buffer(production, accounts, outcomes))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from calibrator.data.events import events_between
 from calibrator.scores import qlike
-from pipelines.contest import REFERENCE, Contest, shadow_margins
+from pipelines.contest import REFERENCE, WORLDS, Contest, shadow_margins
 from pipelines.forecasting import PUBLISHED
 from pipelines.loading import Loaded
 from pipelines.production import Production
@@ -56,14 +56,17 @@ def write_card(
 
 
 def _scores(name: str, contest: Contest) -> list[str]:
+    chance = (
+        f"- chance that these gates promote a challenger that is no better: {contest.false_promotion:.1%} "
+        f"(permutation test in {WORLDS} worlds made of this window's losses)"
+    )
     found = [v for v in contest.verdicts if v.name == name]
     if not found:
-        return [f"- mean daily QLIKE {contest.daily[REFERENCE].mean():.4f} (champion)"]
+        return [f"- mean daily QLIKE {contest.daily[REFERENCE].mean():.4f} (champion)", chance]
     verdict = found[0]
     out = [f"- QLIKE {verdict.qlike:.4f}, champion {verdict.champion_qlike:.4f}"]
-    return out + [
-        f"- {g.name} {g.value:.4g} ({g.rule}): {'holds' if g.holds else 'FAILS'}" for g in verdict.gates
-    ]
+    out += [f"- {g.name} {g.value:.4g} ({g.rule}): {'holds' if g.holds else 'FAILS'}" for g in verdict.gates]
+    return [*out, chance]
 
 
 def _failures(production: Production, contest: Contest) -> list[str]:

@@ -5,15 +5,18 @@ from datetime import datetime
 from pathlib import Path
 
 from calibrator.config import Config
-from calibrator.data.sources import load_bars, load_implied_volatility
 from calibrator.errors import PublishError
 from pipelines.backtesting import Backtest, backtest
+from pipelines.champion import with_champion
+from pipelines.executor import executor_of
 from pipelines.forecasting import Progress
-from pipelines.production import produce
+from pipelines.jobs import Job, Now, job
+from pipelines.loading import Loaded, load
+from pipelines.producing import produced
 from pipelines.recorded import VaultBacktest
 from pipelines.report.page import recorded_lines
 from pipelines.report.recorded_figures import convexity_drawing, vault_drawing
-from pipelines.store import save, save_json
+from pipelines.store import run_name, save, save_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +25,21 @@ class Challenge:
 
     Attributes
     ----------
-    backtest : Backtest
+    backtest : Backtest or None
+        None where the same was done before.
     lines : list of str
         The outcome in sentences.
     files : dict of str to pathlib.Path
     """
 
-    backtest: Backtest
+    backtest: Backtest | None
     lines: list[str]
     files: dict[str, Path]
 
 
-def challenge(config: Config, *, home: Path, as_of: datetime | None, progress: Progress) -> Challenge:
+def challenge(
+    config: Config, *, home: Path, as_of: datetime | None, now: Now, progress: Progress
+) -> Challenge:
     """Produce the schedule's history, challenge it, and write ``backtest.json`` and figures.
 
     Parameters
@@ -43,6 +49,8 @@ def challenge(config: Config, *, home: Path, as_of: datetime | None, progress: P
         Receives ``backtests/<as-of>/``.
     as_of : datetime, optional
         Later rows are not looked at; default: the last bar.
+    now : callable
+        The clock.
     progress : callable
         Called with (what, done, total).
 
@@ -55,11 +63,23 @@ def challenge(config: Config, *, home: Path, as_of: datetime | None, progress: P
     CalibratorError
         As :func:`pipelines.run.run`; nothing is published.
     """
-    bars, _ = load_bars(config, as_of=as_of)
-    implied, _ = load_implied_volatility(config, as_of=as_of)
-    at = as_of or bars["time"].max().to_pydatetime()
-    done = backtest(produce(bars, implied, config=config, progress=progress), bars, progress=progress)
-    folder = home / "backtests" / f"{at:%Y%m%dT%H%M%SZ}"
+    with job("backtest", config, home=home, as_of=as_of, now=now) as work:
+        loaded = load(config, as_of=as_of)
+        live = with_champion(config, home)
+        before = work.identify(live, as_of=loaded.as_of, data=loaded.data)
+        if before is not None:
+            named = {what: home / path for what, path in before.facts["named"].items()}
+            return Challenge(None, list(before.facts["lines"]), named)
+        return _challenge(live, work, loaded, progress)
+
+
+def _challenge(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Challenge:
+    home, report = work.home, work.progress(progress)
+    production = produced(config, loaded, home=home, progress=report)
+    with executor_of(config.compute) as executor:
+        done = backtest(production, loaded.bars, progress=report, executor=executor)
+    folder = home / "backtests" / run_name(loaded.as_of)
+    work.fence()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,7 +90,10 @@ def challenge(config: Config, *, home: Path, as_of: datetime | None, progress: P
     vaults = None if done.recorded is None else done.recorded.vaults
     if vaults is not None:
         files["vaults"] = vault_figures(vaults, folder)
-    return Challenge(done, _lines(done), files)
+    lines = _lines(done)
+    named = {what: str(path.relative_to(home)) for what, path in files.items()}
+    work.facts |= {"files": sorted(named.values()), "named": named, "lines": lines}
+    return Challenge(done, lines, files)
 
 
 def vault_figures(vaults: VaultBacktest, folder: Path) -> Path:

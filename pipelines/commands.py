@@ -163,7 +163,9 @@ def show(
     with reported(debug=debug):
         from pipelines.review import write_review  # noqa: PLC0415 - keeps --help fast
 
-        Console().print(f"{write_review(home)}", markup=False, highlight=False, soft_wrap=True)
+        Console().print(
+            f"{write_review(home, now=context.obj)}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 @review.command()

@@ -55,6 +55,7 @@ def compared(
         "first": contest.first.isoformat(),
         "last": contest.last.isoformat(),
         "decisions": len(contest.daily),
+        "false_promotion": contest.false_promotion,
         "origins": [f"{t:%Y-%m-%dT%H:%M}" for t in contest.daily.index],
         "cumulative_gain": cumulative,
         "verdicts": [

@@ -19,6 +19,7 @@ from pipelines.production import Production
 Array = npt.NDArray[np.float64]
 ROW: Final = ["market", "origin", "side"]
 REFERENCE: Final = "champion"
+WORLDS: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,16 @@ class Contest:
     daily : pandas.DataFrame
         Mean QLIKE per origin and model.
     verdicts : tuple of Verdict
+    false_promotion : float
+        Share of :data:`WORLDS` worlds without a better challenger, made by swapping the window's own losses,
+        in which the loss gates promote one.
     """
 
     first: pd.Timestamp
     last: pd.Timestamp
     daily: pd.DataFrame
     verdicts: tuple[Verdict, ...]
+    false_promotion: float
 
     @property
     def winner(self) -> str | None:
@@ -123,7 +128,10 @@ def hold_contest(
         ]
         verdicts.append(Verdict(str(name), mean, base, tuple(gates)))
     ordered = tuple(sorted(verdicts, key=lambda v: (not v.passes, v.qlike, v.name)))
-    return Contest(origins[0], origins[-1], daily, ordered)
+    wrong = false_promotions(
+        gains.to_numpy(), settings=settings, steps=steps, trials=WORLDS, seed=settings.seed
+    )
+    return Contest(origins[0], origins[-1], daily, ordered, wrong)
 
 
 def permutation_test(gains: Array, *, block: int, draws: int, seed: int) -> Array:

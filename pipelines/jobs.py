@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrator.config import Config
+from calibrator.config_jobs import JobsConfig
 from calibrator.errors import CalibratorError, DeadlineError, PublishError
 from calibrator.publish.storage import lock
 from pipelines.forecasting import Progress
@@ -18,6 +19,7 @@ from pipelines.store import config_digest
 from pipelines.walks import code_digest
 
 Now = Callable[[], datetime]
+Valid = Callable[[Row], bool]
 _LOG = logging.getLogger("pipelines")
 
 
@@ -36,6 +38,9 @@ class Job:
         The clock.
     deadline : datetime
         Afterwards it publishes nothing.
+    lease : timedelta
+        How long it may be silent.
+    began : datetime
     facts : dict
         What it made, for the row.
     gauges : dict
@@ -51,16 +56,31 @@ class Job:
     now: Now
     deadline: datetime
     lease: timedelta
+    began: datetime
     facts: dict[str, Any] = field(default_factory=dict)
     gauges: dict[str, float] = field(default_factory=dict)
     repeated: Row | None = None
     _beat: datetime | None = None
 
-    def identify(self, config: Config, *, as_of: datetime, data: str) -> Row | None:
-        """Say what the job works on; return the row of a job that did the same and whose files are there."""
-        identity = Identity(self.name, as_of, config_digest(config), data, code_digest())
+    def identify(
+        self, config: Config | str, *, as_of: datetime, data: str, valid: Valid | None = None
+    ) -> Row | None:
+        """Say what the job works on; return the row of a job that did the same and whose files are there.
+
+        Parameters
+        ----------
+        config : Config or str
+            Settings, or their digest.
+        as_of : datetime
+        data : str
+            Digest of the input.
+        valid : callable, optional
+            Whether what such a row made still holds; else it is done again.
+        """
+        settings = config if isinstance(config, str) else config_digest(config)
+        identity = Identity(self.name, as_of, settings, data, code_digest())
         found = self.ledger.identify(self.token, identity, now=self.now())
-        if found is not None and not _there(self.home, found):
+        if found is not None and not (_there(self.home, found) and (valid is None or valid(found))):
             self.ledger.lose(found.id)
             found = None
         self.repeated = found
@@ -73,6 +93,10 @@ class Job:
             repeats=found is not None,
         )
         return found
+
+    def has_time(self) -> bool:
+        """Whether less than half of the time until the deadline is gone: enough for what may wait."""
+        return self.now() < self.began + (self.deadline - self.began) / 2
 
     def progress(self, report: Progress) -> Progress:
         """Return a progress callback that also renews the lease and watches the deadline."""
@@ -108,15 +132,17 @@ class Job:
 
 
 @contextmanager
-def job(name: str, config: Config, *, home: Path, as_of: datetime | None, now: Now) -> Iterator[Job]:
+def job(
+    name: str, config: Config | JobsConfig, *, home: Path, as_of: datetime | None, now: Now
+) -> Iterator[Job]:
     """Run the block as one job of a home.
 
     Parameters
     ----------
     name : str
         The verb.
-    config : Config
-        Section ``jobs``.
+    config : Config or JobsConfig
+        Lease and deadline.
     home : pathlib.Path
         Locked for as long as the block runs.
     as_of : datetime, optional
@@ -135,11 +161,13 @@ def job(name: str, config: Config, *, home: Path, as_of: datetime | None, now: N
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PublishError(f"home {home}: cannot be created: {error.strerror}") from error
-    lease = timedelta(seconds=config.jobs.lease)
+    settings = config.jobs if isinstance(config, Config) else config
+    lease = timedelta(seconds=settings.lease)
     with lock(home / "run.lock"), open_ledger(home) as ledger:
         began = now()
         token = ledger.start(name, as_of, now=began, lease=lease)
-        work = Job(name, home, ledger, token, now, began + timedelta(seconds=config.jobs.deadline), lease)
+        deadline = began + timedelta(seconds=settings.deadline)
+        work = Job(name, home, ledger, token, now, deadline, lease, began)
         log("started", job=name, row=token, as_of=as_of)
         try:
             yield work

@@ -38,6 +38,10 @@ CREATE TABLE IF NOT EXISTS alarms (
   id INTEGER PRIMARY KEY AUTOINCREMENT, raised TEXT NOT NULL, kind TEXT NOT NULL, action TEXT NOT NULL,
   since TEXT NOT NULL, message TEXT NOT NULL, cleared TEXT, row INTEGER
 );
+CREATE TABLE IF NOT EXISTS orders (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, as_of TEXT NOT NULL, asked TEXT NOT NULL,
+  reason TEXT NOT NULL, row INTEGER, served TEXT, served_by INTEGER
+);
 """
 PATIENCE: Final = 30.0
 """Seconds to wait for another process's transaction; each lasts milliseconds."""
@@ -270,6 +274,33 @@ class Ledger:
             f"SELECT {', '.join(names)} FROM alarms WHERE cleared IS NULL ORDER BY id"  # noqa: S608 - names
         )
         return [dict(zip(names, r, strict=True)) for r in rows]
+
+    def order(self, job: str, *, as_of: datetime, now: datetime, reason: str, row: int | None) -> None:
+        """Ask for a job that has to be done soon."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT INTO orders (job, as_of, asked, reason, row) VALUES (?, ?, ?, ?, ?)",
+                (job, _text(as_of), _text(now), reason, row),
+            )
+
+    def ordered(self, job: str) -> list[str]:
+        """Return why a job was asked for and not done yet."""
+        rows = self._database.execute("SELECT reason FROM orders WHERE job = ? AND served IS NULL", (job,))
+        return [reason for (reason,) in rows]
+
+    def last_order(self, job: str) -> datetime | None:
+        """Return the as-of at which a job was last asked for."""
+        query = "SELECT max(as_of) FROM orders WHERE job = ?"
+        (found,) = self._database.execute(query, (job,)).fetchone()
+        return _time(found) if found else None
+
+    def serve(self, job: str, *, now: datetime, row: int) -> None:
+        """Say that what was asked for has been done, and by which row."""
+        with self._transaction():
+            self._database.execute(
+                "UPDATE orders SET served = ?, served_by = ? WHERE job = ? AND served IS NULL",
+                (_text(now), row, job),
+            )
 
     def _select(self, where: str, values: tuple[object, ...], *, most: int = 1000) -> list[Row]:
         names = "id, job, state, as_of, key, owner, started, ended, exit_code, message, facts"

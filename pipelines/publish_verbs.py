@@ -1,13 +1,15 @@
 """``python -m pipelines publish | refresh``: from a finished run to the signed repository."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
+
+import typer
 
 from pipelines.terminal import APPROVE, AS_OF, CONFIG, DEBUG, HOME, SET, parse_time, reported
 
 
-def publish(
+def publish(  # noqa: PLR0913, PLR0917 - one parameter per option
+    context: typer.Context,
     config: Annotated[Path, CONFIG],
     home: Annotated[Path, HOME] = Path("home"),
     as_of: Annotated[str | None, AS_OF] = None,
@@ -21,19 +23,19 @@ def publish(
 
     A move above `publish.approve_tightening` or `publish.approve_loosening` needs the key of an approver.
     """
-    now = datetime.now(UTC)
     with reported(debug=debug):
         from calibrator.config import load_config  # noqa: PLC0415
-        from pipelines.publishing import publish_run  # noqa: PLC0415
+        from pipelines.publish_job import publish as job  # noqa: PLC0415
 
         settings = load_config(config, overrides or ())
         at = parse_time(as_of) if as_of else None
-        done = publish_run(settings, home=home, as_of=at, clock=now, approver=approve)
+        done = job(settings, home=home, as_of=at, now=context.obj, approver=approve)
         state = "published" if done.new else "already published, nothing new"
         print(f"{state}: {done.document.protocol} sequence {done.document.sequence} from {done.source}")
 
 
 def refresh(
+    context: typer.Context,
     config: Annotated[Path, CONFIG],
     home: Annotated[Path, HOME] = Path("home"),
     debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
@@ -42,11 +44,10 @@ def refresh(
 
     Example: `python -m pipelines refresh --config pipelines/config/demo.yaml`
     """
-    now = datetime.now(UTC)
     with reported(debug=debug):
         from calibrator.config import load_config  # noqa: PLC0415
-        from pipelines.publishing import renew  # noqa: PLC0415
+        from pipelines.publish_job import refresh as job  # noqa: PLC0415
 
         settings = load_config(config)
-        renew(settings, home=home, clock=now)
+        job(settings, home=home, now=context.obj)
         print(f"signed again: {home / 'published'} holds for {settings.publish.metadata_days} days")

@@ -97,29 +97,15 @@ def publish_document(
         ) from error
 
 
-def publish_run(
-    config: Config, *, home: Path, as_of: datetime | None, clock: datetime, approver: Path | None
-) -> Published:
-    """Publish what a run has made and not published.
-
-    Parameters
-    ----------
-    config : Config
-        The run's configuration: another one is refused.
-    home : pathlib.Path
-    as_of : datetime, optional
-        Of which run; default: the newest.
-    clock : datetime
-    approver : pathlib.Path, optional
+def made_by_run(config: Config, home: Path, as_of: datetime | None) -> tuple[Path, ParameterDocument]:
+    """Return the document that a run has made, and its file; by default the newest run's.
 
     Raises
     ------
     ConfigError
         The document was made with another configuration.
-    ConstraintError
-        It breaks a rule of updates.
     PublishError
-        There is no such run, or as `publish_document` says.
+        There is no such run.
     """
     source = _newest(home) if as_of is None else home / "runs" / run_name(as_of) / DOCUMENT
     try:
@@ -128,6 +114,38 @@ def publish_run(
         raise PublishError(f"{source} cannot be read: {error.strerror}") from error
     if document.config_digest != config_digest(config):
         raise ConfigError(f"{source} was made with another configuration or version than the one given")
+    return source, document
+
+
+def publish_run(
+    config: Config,
+    document: ParameterDocument,
+    *,
+    source: Path,
+    home: Path,
+    clock: datetime,
+    approver: Path | None,
+) -> Published:
+    """Publish what a run has made and not published.
+
+    Parameters
+    ----------
+    config : Config
+        The run's.
+    document : ParameterDocument
+    source : pathlib.Path
+        Where it comes from.
+    home : pathlib.Path
+    clock : datetime
+    approver : pathlib.Path, optional
+
+    Raises
+    ------
+    ConstraintError
+        It breaks a rule of updates.
+    PublishError
+        As `publish_document` says.
+    """
     last = in_force(home)
     if document != last:
         limits = config.margin.limits.to_domain()

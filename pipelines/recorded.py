@@ -1,6 +1,7 @@
 """Recorded accounts of one's own: vaults and liquidations under the schedule that production makes."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from calibrator.data.inputs import read_feed
 from calibrator.data.tables import Kind, column_names, read_table
 from calibrator.domain import PPM
 from calibrator.errors import ConfigError, DataError
+from pipelines.executor import SERIAL, Executor
 from pipelines.production import Production
 from pipelines.starts import close_out
 
@@ -89,7 +91,7 @@ class Recorded:
         return out
 
 
-def recorded(production: Production, bars: pd.DataFrame) -> Recorded:
+def recorded(production: Production, bars: pd.DataFrame, *, executor: Executor = SERIAL) -> Recorded:
     """Run the backtests on the recorded accounts that the configuration names.
 
     Raises
@@ -100,7 +102,8 @@ def recorded(production: Production, bars: pd.DataFrame) -> Recorded:
         A file cannot be read or breaks its rules.
     """
     config = production.config
-    vaults = None if config.backtest.vaults is None else vault_backtest(production, bars)
+    named = config.backtest.vaults is not None
+    vaults = vault_backtest(production, bars, executor=executor) if named else None
     return Recorded(vaults, _liquidations(production, bars) if config.backtest.liquidations else None)
 
 
@@ -153,7 +156,9 @@ def _named(file: FeedFile, kinds: dict[str, Kind], vault: str | None) -> pd.Data
     return table.assign(**{vault: table[vault].astype("int64").astype("str")})
 
 
-def vault_backtest(production: Production, bars: pd.DataFrame) -> VaultBacktest:
+def vault_backtest(
+    production: Production, bars: pd.DataFrame, *, executor: Executor = SERIAL
+) -> VaultBacktest:
     """Replay the configured vaults under both ratios and both bounds of what owners do."""
     config = production.config
     settings = config.backtest.vaults
@@ -166,15 +171,23 @@ def vault_backtest(production: Production, bars: pd.DataFrame) -> VaultBacktest:
     ratio, known = _ratio(production, settings, oracle.time)
     length = close_out(config, production.decisions[settings.market].terms)
     asked = np.full(len(oracle.time), settings.ratio)
-    replays = {
-        "real": replay_vaults(books, oracle, asked, close_out=length),
-        "as recorded": replay_vaults(books, oracle, ratio, close_out=length),
-        "distance kept": replay_vaults(books, oracle, ratio, close_out=length, distance=settings.ratio),
+    paths: dict[str, tuple[Floats, float | None]] = {
+        "real": (asked, None),
+        "as recorded": (ratio, None),
+        "distance kept": (ratio, settings.ratio),
     }
+    done = executor.map(partial(_under, books, oracle, length), list(paths.values()))
+    replays = dict(zip(paths, done, strict=True))
     real = breaches(books, oracle, asked)
     checks = reproduction(books, real, price_error=settings.price_error)
     checks["bars_without_schedule"] = int((~known).sum())
     return VaultBacktest(books, oracle, ratio, replays, real, settings.ratio, checks)
+
+
+def _under(books: Books, oracle: Oracle, length: int, path: tuple[Floats, float | None]) -> VaultReplay:
+    """Replay the vaults under one path of ratios and one bound of what owners do."""
+    ratio, distance = path
+    return replay_vaults(books, oracle, ratio, close_out=length, distance=distance)
 
 
 def _ratio(production: Production, settings: VaultsConfig, time: Clock) -> tuple[Floats, np.ndarray]:

@@ -12,6 +12,7 @@ from pipelines.card import write_card
 from pipelines.champion import (
     DEFAULT,
     MANIFEST,
+    POINTER,
     Champion,
     overridden,
     read_champion,
@@ -25,9 +26,9 @@ from pipelines.jobs import Job, Now, job, log
 from pipelines.ledger import open_ledger
 from pipelines.loading import Loaded, load
 from pipelines.models import model_texts
+from pipelines.producing import produced
 from pipelines.production import Production
 from pipelines.report.canvas import slug
-from pipelines.run import produced
 from pipelines.store import save, save_json
 from pipelines.tracked import MODEL
 from pipelines.tracking import Run, flat_parameters, tracked_run
@@ -81,21 +82,35 @@ def retrain(config: Config, *, home: Path, as_of: datetime | None, now: Now, pro
         path = review_folder(home, loaded.as_of) / CONTEST
         before = work.identify(config, as_of=loaded.as_of, data=loaded.data + _settings(config))
         if before is not None:
-            return Retrained(before.facts["champion"], promoted=False, contest=_read(path), path=path)
+            current = read_champion(home)
+            return Retrained(current.id if current else "", promoted=False, contest=_read(path), path=path)
         name = f"retrain {loaded.as_of:%Y-%m-%d %H:%M}"
         tags = {"job": "retrain", "ledger_row": str(work.token), "as_of": loaded.as_of.isoformat()}
         with tracked_run(home, config.tracking, name, tags=tags, now=now) as tracked:
             tracked.log_params(flat_parameters(live))
-            made = _retrain(config, live, work, loaded, progress, tracked)
-        work.facts |= {"files": [str(path.relative_to(home))], "mlflow_run": tracked.run_id}
+            made = hold_retraining(config, work, loaded, progress, tracked)
+        work.facts |= {
+            "files": [str(path.relative_to(home)), f"models/{POINTER}"],
+            "mlflow_run": tracked.run_id,
+        }
         return made
 
 
-def _retrain(
-    config: Config, live: Config, work: Job, loaded: Loaded, progress: Progress, tracked: Run
-) -> Retrained:
+def hold_retraining(config: Config, work: Job, loaded: Loaded, progress: Progress, tracked: Run) -> Retrained:
+    """Hold a retraining inside a job, whichever it is; whatever asked for one is answered by it.
+
+    Parameters
+    ----------
+    config : Config
+        As configured, without the champion's settings.
+    work : Job
+    loaded : Loaded
+    progress : callable
+        Called with (what, done, total).
+    tracked : Run
+    """
     home, report = work.home, work.progress(progress)
-    champion = produced(live, loaded, home=home, progress=report)
+    champion = produced(with_champion(config, home), loaded, home=home, progress=report)
     challengers = {
         name: produced(_challenger(config, name), loaded, home=home, progress=report)
         for name in sorted(config.retrain.challengers)
@@ -126,8 +141,9 @@ def _retrain(
     content = compared(contest, champion, challengers, loaded, models=models, champion_id=current)
     path = save_json(review_folder(home, loaded.as_of) / CONTEST, content)
     work.facts |= {"champion": live_now, "promoted": winner is not None}
+    work.ledger.serve("retrain", now=work.now(), row=work.token)
     _log(tracked, contest, models, path, work)
-    log("decided", job="retrain", row=work.token, champion=live_now, promoted=winner is not None)
+    log("decided", job=work.name, row=work.token, champion=live_now, promoted=winner is not None)
     return Retrained(live_now, winner is not None, content, path)
 
 

@@ -1,30 +1,50 @@
 """The review page of the last retraining."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
+from calibrator.config_jobs import JobsConfig
 from calibrator.errors import DataError
-from pipelines.ledger import open_ledger
+from pipelines.jobs import Now, job
 from pipelines.report.contest import build_review
 from pipelines.retrain import CONTEST
 from pipelines.store import save
+from pipelines.terminal import parse_time
+
+SETTINGS = sha256(b"the page has no settings").hexdigest()
 
 
-def write_review(home: Path) -> Path:
+def write_review(home: Path, *, now: Now) -> Path:
     """Write ``review.html`` beside the newest ``contest.json`` of a home, and return its path.
+
+    Parameters
+    ----------
+    home : pathlib.Path
+    now : callable
+        The clock.
 
     Raises
     ------
     DataError
         Nothing was retrained yet, or the file cannot be read.
     """
-    found = sorted((home / "reviews").glob(f"*/{CONTEST}"))
-    if not found:
-        raise DataError(f"review: {home / 'reviews'} has no {CONTEST}; run `retrain` first")
-    with open_ledger(home) as ledger:
-        history, alarms = ledger.decisions(), ledger.standing()
-    try:
-        page = build_review(json.loads(found[-1].read_bytes()), history=history, alarms=alarms)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise DataError(f"{found[-1]}: not the outcome of a retraining: {error!r}") from error
-    return save(found[-1].with_name("review.html"), page)
+    with job("review", JobsConfig(), home=home, as_of=None, now=now) as work:
+        found = sorted((home / "reviews").glob(f"*/{CONTEST}"))
+        if not found:
+            raise DataError(f"review: {home / 'reviews'} has no {CONTEST}; run `retrain` first")
+        raw, path = found[-1].read_bytes(), found[-1].with_name("review.html")
+        history, alarms = work.ledger.decisions(), work.ledger.standing()
+        try:
+            content = json.loads(raw)
+            as_of = parse_time(content["as_of"])
+            data = sha256(raw + json.dumps([history, alarms]).encode()).hexdigest()
+            if work.identify(SETTINGS, as_of=as_of, data=data) is not None:
+                return path
+            page = build_review(content, history=history, alarms=alarms)
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise DataError(f"{found[-1]}: not the outcome of a retraining: {error!r}") from error
+        work.fence()
+        save(path, page)
+        work.facts["files"] = [str(path.relative_to(home))]
+        return path

@@ -11,29 +11,27 @@ from calibrator.config import Config
 from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.constraints import check_update
 from calibrator.publish.document import ParameterDocument, decode, encode
+from pipelines.alarms import watched
 from pipelines.backtesting import Backtest, backtest, in_window
 from pipelines.capital import capital
-from pipelines.champion import overridden, with_champion
+from pipelines.champion import with_champion
 from pipelines.document import Identity, build_document
-from pipelines.drift import find_drift
 from pipelines.executor import executor_of
 from pipelines.forecasting import Progress
 from pipelines.jobs import Job, Now, job, log
-from pipelines.ledger import Ledger, Row
+from pipelines.ledger import Row
 from pipelines.loading import Loaded, load
 from pipelines.metrics import label
 from pipelines.models import model_digests, model_texts
 from pipelines.payloads import payloads_for, save_payloads
 from pipelines.portfolio import with_portfolio
-from pipelines.production import Production, produce
+from pipelines.production import Production
 from pipelines.publishing import in_force, publish_document
 from pipelines.report.figures import draw, png_files
 from pipelines.report.page import Review, build_report
-from pipelines.shelf import open_shelf
 from pipelines.store import config_digest, run_folder, save, save_frame, save_json
 from pipelines.tracked import MODEL, track_run
 from pipelines.tracking import flat_parameters, tracked_run
-from pipelines.walks import Walker
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +107,8 @@ def run(
     """
     with job("run", config, home=home, as_of=as_of, now=now) as work:
         loaded = load(config, as_of=as_of)
-        config = with_champion(config, home)
-        before = work.identify(config, as_of=loaded.as_of, data=loaded.data)
+        live = with_champion(config, home)
+        before = work.identify(live, as_of=loaded.as_of, data=loaded.data)
         if before is not None:
             folder = run_folder(home, loaded.as_of)
             return Repeated(before, decode((folder / "parameters.json").read_bytes()), folder)
@@ -122,10 +120,11 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
     name = f"run {loaded.as_of:%Y-%m-%d %H:%M}"
     tags = {"job": "run", "ledger_row": str(work.token), "as_of": loaded.as_of.isoformat()}
     with tracked_run(home, config.tracking, name, tags=tags, now=work.now) as tracked:
-        tracked.log_params(flat_parameters(config))
-        production = watched(config, work, loaded, report)
-        challenged = backtest(production, loaded.bars, progress=report)
-        funds = capital(production, challenged, loaded.bars)
+        production = watched(config, work, loaded, report, tracked=tracked)
+        tracked.log_params(flat_parameters(production.config))
+        with executor_of(config.compute) as executor:
+            challenged = backtest(production, loaded.bars, progress=report, executor=executor)
+            funds = capital(production, challenged, loaded.bars, executor=executor)
         challenged.summary["capital"] = funds.summary()
         document, texts, payloads = documented(production, loaded, home=home)
         review = Review(
@@ -160,50 +159,6 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
         files["MLflow store"] = home / "mlflow.db"
     problems = [*work.facts["alarms"], *([tracked.problem] if tracked.problem else [])]
     return Result(document, published, challenged, loaded.findings, files, problems)
-
-
-def watched(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Production:
-    """Forecast and calibrate; where drift is found write the alarm down, and obey its consequence.
-
-    An alarm whose consequence is ``core`` has the decisions from then on published at no less than what the
-    HAR-GARCH core forecasts, until a retraining promotes another model or the alarm is taken back.
-    """
-    config = with_alarms(config, work.ledger)
-    made = produced(config, loaded, home=work.home, progress=progress)
-    alarms = find_drift(made, config.drift, as_of=loaded.as_of)
-    for a in alarms:
-        work.ledger.alarm(a.kind, a.action, since=a.since, now=work.now(), message=a.message, row=work.token)
-        log("alarm", kind=a.kind, action=a.action, since=a.since, message=a.message)
-    work.facts["alarms"] = [f"{a.kind} ({a.action}): {a.message}" for a in alarms]
-    again = with_alarms(config, work.ledger)
-    if again != config:
-        made = produced(again, loaded, home=work.home, progress=progress)
-    return made
-
-
-def with_alarms(config: Config, ledger: Ledger) -> Config:
-    """Return the configuration under the alarms that stand."""
-    since = [a["since"] for a in ledger.standing() if a["action"] == "core"]
-    if not since:
-        return config
-    return overridden(config, {"core_from": min(since)}, source="alarms")
-
-
-def produced(config: Config, loaded: Loaded, *, home: Path, progress: Progress) -> Production:
-    """Forecast and calibrate, recalling what the home's earlier runs computed on the same rows."""
-    with open_shelf(home, reuse=config.jobs.reuse) as shelf, executor_of(config.compute) as executor:
-        walker = Walker(shelf, executor)
-        made = produce(
-            loaded.bars,
-            loaded.implied,
-            config=config,
-            progress=progress,
-            walker=walker,
-            feeds=loaded.feeds,
-            fitted=loaded.fitted,
-        )
-        log("forecast", fits=walker.fits, recalled=walker.recalled)
-    return made
 
 
 def documented(

@@ -20,8 +20,8 @@ from pipelines.document import drivers, larger_side
 from pipelines.forecasting import Progress
 from pipelines.loading import load
 from pipelines.outcomes import with_outcomes
+from pipelines.producing import produced
 from pipelines.production import Decisions, Production, publishable
-from pipelines.run import produced
 
 QUANTITIES: Final = ("volatility", "tail", "depth")
 SPELLING: Final = re.compile(r"^(volatility|tail|depth)=([+-]\d{1,4}(?:\.\d+)?)%$")

@@ -1,8 +1,9 @@
 """Replay isolated accounts through history under a margin schedule, and count who pays for what."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,16 @@ from calibrator.frames import ACCOUNTS, conform
 
 PENALTY: Final = 0.01
 _TOTALS: Final = ("pnl", "penalty", "shortfall", "payout")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Spread(Protocol):
+    """Applies a function to independent items, wherever that is done, and returns results in their order."""
+
+    def __call__(self, function: Callable[[T], R], items: Sequence[T], /) -> Iterable[R]:
+        """Return ``function`` of every item, as ``map`` does."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +99,7 @@ class Replay:
         }
 
 
-def replay(
+def replay(  # noqa: PLR0913 - the rule, and how it is computed
     bars: pd.DataFrame,
     accounts: pd.DataFrame,
     schedule: pd.DataFrame,
@@ -96,6 +107,7 @@ def replay(
     latency: int,
     penalty: float = PENALTY,
     engine: Engine = search_events,
+    spread: Spread = map,
 ) -> Replay:
     """Replay accounts under one schedule.
 
@@ -123,6 +135,8 @@ def replay(
     engine : callable
         :func:`~calibrator.backtest.events.search_events`, or ``heap_events`` or the slow
         oracle ``loop_events`` of :mod:`calibrator.backtest.course`.
+    spread : callable
+        Does the markets, which do not depend on each other; the result does not depend on it.
 
     Returns
     -------
@@ -163,24 +177,36 @@ def replay(
     _refuse_closed_before_opened(checked)
     prices = prices_by_market(bars)
     terms = terms_by_market(schedule, prices)
-    parts, not_covered, insolvent = [], 0, 0
+    items: list[_Item] = []
     for name, group in checked.groupby("market", sort=True):
         market = str(name)
         for what, known in (("bars", prices), ("schedule", terms)):
             if market not in known:
                 first = group["account"].iloc[0]
                 raise DataError(f"accounts: market {market!r} of account {first!r} has no {what}")
-        covered, lost = _covered(group, prices[market], terms[market])
-        solvent, broke = _solvent(covered, prices[market])
-        not_covered, insolvent = not_covered + lost, insolvent + broke
-        positions = _positions(solvent, prices[market], terms[market])
-        events = engine(prices[market], terms[market], positions, latency)
-        settled = _settle(solvent, prices[market], terms[market], positions, events)
-        overdue = (events.breached >= 0) & (events.breached + latency >= len(prices[market].time))
-        parts.append(_pay(settled.assign(unfinished=overdue), positions, penalty))
+        items.append((group, prices[market], terms[market]))
+    alone = partial(_replay_market, latency=latency, penalty=penalty, engine=engine)
+    parts = list(spread(alone, items))
     bars_in_all = sum(len(p.time) for p in prices.values())
-    outcomes = pd.concat(parts, ignore_index=True)
-    return Replay(outcomes, len(checked), not_covered, insolvent, bars_in_all)
+    outcomes = pd.concat([p[0] for p in parts], ignore_index=True)
+    return Replay(outcomes, len(checked), sum(p[1] for p in parts), sum(p[2] for p in parts), bars_in_all)
+
+
+_Item = tuple[pd.DataFrame, Prices, Terms]
+
+
+def _replay_market(
+    item: _Item, *, latency: int, penalty: float, engine: Engine
+) -> tuple[pd.DataFrame, int, int]:
+    """Replay the accounts of one market; return outcomes, and how many were not covered and insolvent."""
+    group, prices, terms = item
+    covered, lost = _covered(group, prices, terms)
+    solvent, broke = _solvent(covered, prices)
+    positions = _positions(solvent, prices, terms)
+    events = engine(prices, terms, positions, latency)
+    settled = _settle(solvent, prices, terms, positions, events)
+    overdue = (events.breached >= 0) & (events.breached + latency >= len(prices.time))
+    return _pay(settled.assign(unfinished=overdue), positions, penalty), lost, broke
 
 
 def compare(
@@ -190,6 +216,7 @@ def compare(
     *,
     latency: int,
     penalty: float = PENALTY,
+    spread: Spread = map,
 ) -> pd.DataFrame:
     """Replay the same accounts under several schedules.
 
@@ -201,6 +228,8 @@ def compare(
         ``frames.SCHEDULE_HISTORY`` by name, for instance ``{"ours": ..., "static": ...}``.
     latency : int
     penalty : float
+    spread : callable
+        As in :func:`replay`.
 
     Returns
     -------
@@ -208,7 +237,7 @@ def compare(
         One row per schedule, the columns of :meth:`Replay.summary`.
     """
     rows = {
-        name: replay(bars, accounts, schedule, latency=latency, penalty=penalty).summary()
+        name: replay(bars, accounts, schedule, latency=latency, penalty=penalty, spread=spread).summary()
         for name, schedule in schedules.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("schedule")

@@ -12,13 +12,13 @@ import pytest
 from calibrator.config import Config
 from calibrator.config_jobs import DriftConfig
 from calibrator.features import build_features
+from pipelines.alarms import watched
 from pipelines.drift import coverage_drift, cusum, feature_drift, find_drift, loss_drift
 from pipelines.forecasting import CORE, PUBLISHED
 from pipelines.jobs import Job, job
 from pipelines.ledger import open_ledger
 from pipelines.loading import Loaded
 from pipelines.production import Production, clock_of, produce
-from pipelines.run import watched
 from pipelines.walks import Walker
 
 SETTINGS = DriftConfig(recent=30, reference=250, coverage_window=120)

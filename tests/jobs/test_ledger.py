@@ -237,17 +237,18 @@ def test_missed_decisions_stand_on_the_grid_of_the_market(small: Config) -> None
 
 
 STARTS = """
-import os, sys
+import os, shutil, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from calibrator.config import load_config
 from calibrator.errors import CalibratorError
+from pipelines.publish_job import publish
 from pipelines.run import run
 
 place = Path(sys.argv[1])
 config = load_config(place / "run.yaml")
 
-def start(gate, dies):
+def start(gate, dies, publishes=False):
     child = os.fork()
     if child:
         return child
@@ -256,15 +257,21 @@ def start(gate, dies):
         if dies and what == "tails and margins":
             os.kill(os.getpid(), 9)
     try:
-        run(config, home=place / "home", as_of=None, now=lambda: datetime.now(UTC), progress=told)
+        common = {"home": place / "home", "as_of": None, "now": lambda: datetime.now(UTC)}
+        if publishes:
+            publish(config, approver=None, **common)
+        else:
+            run(config, progress=told, **common)
         code = 0
     except CalibratorError as error:
         code = error.exit_code
     os._exit(code)
 
-for count, dies in ((1, True), (20, False), (1, False)):
+for count, dies, publishes in ((1, True, False), (20, False, False), (1, False, False), (20, False, True)):
+    if publishes:
+        shutil.rmtree(place / "home" / "published")
     gate, go = os.pipe()
-    children = [start(gate, dies) for _ in range(count)]
+    children = [start(gate, dies, publishes) for _ in range(count)]
     os.write(go, b"." * count)
     print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], flush=True)
 """
@@ -285,13 +292,17 @@ def test_a_killed_job_is_recovered_and_twenty_starts_publish_once(tmp_path: Path
     done = subprocess.run(
         [sys.executable, "-c", STARTS, str(tmp_path)], check=True, capture_output=True, text=True, timeout=900
     )
-    killed, together, again = [json.loads(line) for line in done.stdout.splitlines()]
+    killed, together, again, publishers = [json.loads(line) for line in done.stdout.splitlines()]
     assert killed == [-9]
     assert sorted(together) == [0] + [6] * 19
     assert again == [0]
     with open_ledger(tmp_path / "home") as ledger:
-        states = [r.state for r in ledger.rows()][::-1]
+        states = [r.state for r in ledger.rows(job="run")][::-1]
+        published = [r.state for r in ledger.rows(job="publish")][::-1]
     assert states == ["abandoned", "done", "repeated"]
+    assert set(publishers) <= {0, 6}
+    assert len(published) == publishers.count(0)  # who did not get the lock made no row
+    assert published == ["done"] + ["repeated"] * (len(published) - 1)
     targets = [p.name for p in (tmp_path / "home" / "published").rglob("*parameters.json")]
     assert len(targets) == 1, targets
     signed = (tmp_path / "home" / "published" / "metadata").glob("*.targets.json")

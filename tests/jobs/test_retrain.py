@@ -1,6 +1,7 @@
 """Champion and challenger end to end: promoted through the gates, loaded if untouched, taken back."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -87,6 +88,9 @@ def test_closed_gates_keep_the_champion_and_write_it_down(kept: Path) -> None:
     card = (kept / "home" / "models" / champion.id / "card.md").read_text()
     for part in ("## Data", "2021-01-02", "## Scores", "## Known failures", "SHA-256"):
         assert part in card
+    (rate,) = re.findall(r"a challenger that is no better: ([\d.]+)%", card)
+    assert float(rate) == pytest.approx(100 * float(found["false_promotion"]), abs=0.05)  # type: ignore[arg-type]
+    assert float(rate) <= 7.5  # 30 of 400 worlds
     names = {p.name for p in (kept / "home" / "models" / champion.id).iterdir()}
     assert names >= {
         "manifest.json",
