@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from calibrator.config_base import Bars, Section, Share, Utc
+from calibrator.config_challenge import ScenariosConfig, SensitivityConfig
 from calibrator.config_data import FeedFiles
 from calibrator.config_vaults import VaultsConfig
 
@@ -31,6 +32,8 @@ class BacktestConfig(Section):
     accounts: AccountsConfig = Field(default_factory=AccountsConfig)
     liquidations: FeedFiles = Field((), description="recorded liquidations, held against margins before")
     vaults: VaultsConfig | None = Field(None, description="recorded vaults, replayed under both ratios")
+    stress: ScenariosConfig = Field(default_factory=ScenariosConfig)
+    sensitivity: SensitivityConfig = Field(default_factory=SensitivityConfig)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
