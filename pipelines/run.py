@@ -32,6 +32,7 @@ from pipelines.report.page import Review, build_report
 from pipelines.store import config_digest, run_folder, save, save_frame, save_json
 from pipelines.tracked import MODEL, track_run
 from pipelines.tracking import flat_parameters, tracked_run
+from pipelines.validation import validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,11 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
             challenged = backtest(production, loaded.bars, progress=report, executor=executor)
             funds = capital(production, challenged, loaded.bars, executor=executor)
         challenged.summary["capital"] = funds.summary()
+        interest = loaded.feeds.open_interest if loaded.feeds else None
+        checked = validated(
+            production, challenged, funds, loaded.bars, open_interest=interest, progress=report
+        )
+        challenged.summary.update(checked.summary())
         document, texts, payloads = documented(production, loaded, home=home)
         review = Review(
             production, document, challenged, loaded.findings, loaded.bars, version("calibrator"), funds

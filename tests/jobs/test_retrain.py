@@ -29,7 +29,7 @@ SETTINGS = {
     "regime": {"window": 365, "min_window": 120},
     "margin": {"close_out": 1, "tail_window": 150, "tail_min": 40, "floor_window": 150, "plan_steps": 2},
     "markets": {"CCC": {"role": "collateral"}},
-    "backtest": {"accounts": {"count": 20}},
+    "backtest": {"accounts": {"count": 20}, "sensitivity": {"mode": "off"}},
     "retrain": {"shadow": 120, "draws": 199},
     "tracking": {"enabled": False},
 }  # fmt: skip

@@ -31,7 +31,7 @@ SMALL = {
     "regime": {"window": 365, "min_window": 120},
     "margin": {"close_out": 1, "tail_window": 300, "tail_min": 60, "plan_steps": 3},
     "markets": {"OIL": {"role": "collateral"}},
-    "backtest": {"accounts": {"count": 100}},
+    "backtest": {"accounts": {"count": 100}, "sensitivity": {"entries": 1}},
 }
 
 
