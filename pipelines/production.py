@@ -302,17 +302,32 @@ def publishable(
     return Decisions(market, terms, table.drop(columns=[*OUTCOMES]), path)
 
 
-def parameters_at(
-    config: Config, bars: pd.DataFrame, implied: pd.DataFrame, *, as_of: datetime, progress: Progress
+def parameters_at(  # noqa: PLR0913 - what stands beside bars is optional, each by its name
+    config: Config,
+    bars: pd.DataFrame,
+    implied: pd.DataFrame,
+    *,
+    as_of: datetime,
+    progress: Progress,
+    feeds: Feeds | None = None,
+    fitted: pd.DataFrame | None = None,
 ) -> dict[str, pd.Series]:
     """Return each market's decision in force at ``as_of``: the last row of the same walk-forward.
 
     Parameters
     ----------
+    config, bars, implied, progress, feeds, fitted
+        See :func:`produce`; nothing that was not known at ``as_of`` is looked at.
     as_of : datetime
-        Bars after it are not looked at.
     """
     cut = pd.Timestamp(as_of)
-    known = bars[bars["time"] <= cut]
-    made = produce(known, implied[implied["time"] <= cut], config=config, progress=progress)
+    known, quoted = bars[bars["time"] <= cut], implied[implied["time"] <= cut]
+    made = produce(
+        known,
+        quoted,
+        config=config,
+        progress=progress,
+        feeds=None if feeds is None else feeds.known(cut),
+        fitted=None if fitted is None else fitted[fitted["time"] <= cut],
+    )
     return {market: d.table.iloc[-1] for market, d in made.decisions.items()}

@@ -23,6 +23,8 @@ fractions = st.floats(1e-6, 2.0)
 volatilities = st.floats(1e-5, 0.2)
 turnovers = st.one_of(st.floats(1e-6, 1e12), st.just(float("nan")), st.just(0.0))
 
+CASES = settings(max_examples=2_000, deadline=None)
+
 
 def book(turnover: float, volatility: float, close_out: int = 24) -> Liquidity:
     return Liquidity(np.array([turnover]), np.array([volatility]), close_out, participation=0.1, impact=1.0)
@@ -32,7 +34,7 @@ def tiers_of(margin: float, liquidity: Liquidity) -> np.ndarray:
     return margin_tiers(np.array([margin]), floors=FLOORS, liquidity=liquidity, limits=ChangeLimits())[0]
 
 
-@settings(max_examples=150, deadline=None)
+@CASES
 @given(fractions, turnovers, volatilities, st.floats(1.01, 5))
 def test_tiers_are_a_valid_schedule_on_the_safe_side(
     margin: float, turnover: float, volatility: float, multiple: float
@@ -46,7 +48,7 @@ def test_tiers_are_a_valid_schedule_on_the_safe_side(
     assert (initial >= np.minimum(maintenance * multiple - 1e-3, PPM)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@CASES
 @given(fractions, fractions, turnovers, volatilities, volatilities)
 def test_margins_rise_with_the_level_and_with_volatility(
     a: float, b: float, turnover: float, v: float, w: float
@@ -57,7 +59,7 @@ def test_margins_rise_with_the_level_and_with_volatility(
     assert (tiers_of(low, book(turnover, wild)) >= tiers_of(low, book(turnover, calm))).all()
 
 
-@settings(max_examples=100, deadline=None)
+@CASES
 @given(st.floats(0.95, 0.9999), st.floats(0.95, 0.9999), volatilities, st.floats(1, 1e10))
 def test_margins_rise_with_the_level_of_the_tail(
     a: float, b: float, volatility: float, turnover: float
@@ -96,7 +98,7 @@ def test_higher_tiers_move_no_faster_than_the_limits() -> None:
     assert (tiers[:, 0] == 50_000).all()
 
 
-@settings(max_examples=100, deadline=None)
+@CASES
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=20))
 def test_rounding_up_is_the_domains(values: list[float]) -> None:
     assert round_up(np.array(values)).tolist() == [ppm_up(v) for v in values]
@@ -105,7 +107,7 @@ def test_rounding_up_is_the_domains(values: list[float]) -> None:
 shares = st.floats(0.0, 1.0)
 
 
-@settings(max_examples=300, deadline=None)
+@CASES
 @given(st.floats(0, 1.5), shares, shares, shares, shares)
 def test_a_liquidation_is_always_paid_for_or_nothing_is_lent(
     haircut: float, borrow: float, penalty: float, slippage: float, interest: float

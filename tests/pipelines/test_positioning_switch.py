@@ -8,7 +8,7 @@ from calibrator.data.synthetic import synthetic_bars
 from calibrator.feeds import Feeds
 from calibrator.positioning import PREFIX
 from pipelines.forecasting import Forecasts, forecast_all
-from pipelines.production import clock_of
+from pipelines.production import clock_of, parameters_at
 
 SETTINGS = {
     "data": {"source": "embedded", "bar": "1d"},
@@ -51,3 +51,27 @@ def test_feeds_count_only_where_they_are_switched_on() -> None:
     assert f"{PREFIX}funding" in on.features
     assert off.experts["pooled"].notna().any()
     assert not on.experts["pooled"].equals(off.experts["pooled"])
+
+
+def test_parameters_at_a_time_read_no_feed_that_was_not_known_then() -> None:
+    sections = {"forecast": SETTINGS["forecast"] | {"learner_refit": 120}}
+    sections["margin"] = {"close_out": 1, "stress": {"crowded_share": 0.5}}
+    config = Config.model_validate(SETTINGS | sections)
+    cut = BARS["time"].iloc[520]
+    time = BARS.loc[BARS["market"] == "A", "time"]
+    held = {"market": "A", "time": time, "known_at": time + pd.Timedelta("3D"), "open_interest": np.nan}
+    notional = np.where(time <= cut - pd.Timedelta("3D"), 1e7, 9e9)
+
+    def at(values: np.ndarray) -> pd.Series:
+        feeds = Feeds(
+            Feeds.none().funding,
+            pd.DataFrame(held | {"open_interest_notional": values}),
+            Feeds.none().liquidations,
+        )
+        given = {"as_of": cut.to_pydatetime(), "feeds": feeds, "progress": lambda *_: None}
+        return parameters_at(config, BARS, QUOTES, **given)["A"]
+
+    found = at(notional)
+    assert found["crowd"] == 5e6
+    pd.testing.assert_series_equal(found, at(np.where(notional < 1e9, notional, 1.0)), check_exact=True)
+    assert at(np.full(len(time), 9e9))["margin_long"] > found["margin_long"]
