@@ -42,7 +42,15 @@ benchmark.app.command()(benchmark_publishing.consumer)
 app.command()(publish_verbs.publish)
 app.command()(publish_verbs.refresh)
 app.add_typer(commands.review, name="review")
-for verb in (commands.retrain, commands.calibrate, commands.rollback, commands.live, commands.inspect):
+for verb in (
+    commands.retrain,
+    commands.calibrate,
+    commands.rollback,
+    commands.live,
+    commands.inspect,
+    commands.ship,
+    commands.alarms,
+):
     app.command()(verb)
 
 

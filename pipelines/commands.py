@@ -11,6 +11,8 @@ from pipelines.terminal import AS_OF, CONFIG, DEBUG, HOME, SET, parse_time, repo
 
 AT = typer.Option("--at", help="Time (ISO 8601, UTC); default: now.", show_default=False)
 TO = typer.Option("--to", help="Model to make live again; default: the one before.", show_default=False)
+SHIP_TO = typer.Option("--to", help="Folder that receives champion.json and the model.")
+CLEAR = typer.Option("--clear", help="features, loss or coverage; may be repeated.", show_default=False)
 review = typer.Typer(
     help="Champion against challenger on one page; `sync` sends what MLflow missed.",
     invoke_without_command=True,
@@ -136,6 +138,48 @@ def live(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def ship(
+    home: Annotated[Path, HOME] = Path("home"),
+    to: Annotated[Path, SHIP_TO] = Path("models"),
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
+) -> None:
+    """Copy the champion of a home, every digest checked, to where it is shipped from.
+
+    Example: `python -m pipelines ship --home home --to models`
+    """
+    with reported(debug=debug):
+        from pipelines.shipping import ship as job  # noqa: PLC0415 - keeps --help fast
+
+        Console().print(f"{to / job(home, to).id}", markup=False, highlight=False, soft_wrap=True)
+
+
+def alarms(
+    context: typer.Context,
+    home: Annotated[Path, HOME] = Path("home"),
+    clear: Annotated[list[str] | None, CLEAR] = None,
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
+) -> None:
+    """List the drift alarms that stand; `--clear` takes back those of a kind.
+
+    Example: `python -m pipelines alarms --clear coverage`
+    """
+    with reported(debug=debug):
+        from calibrator.config_jobs import JobsConfig  # noqa: PLC0415 - keeps --help fast
+        from pipelines.jobs import job  # noqa: PLC0415
+        from pipelines.ledger import open_ledger  # noqa: PLC0415
+
+        if clear:
+            with job("alarms", JobsConfig(), home=home, as_of=None, now=context.obj) as work:
+                work.ledger.clear(now=context.obj(), kinds=clear)
+        with open_ledger(home) as ledger:
+            standing = ledger.standing()
+        for a in standing:
+            text = f"{a['kind']} ({a['action']}) since {a['since']}: {a['message']}"
+            Console().print(text, markup=False, highlight=False, soft_wrap=True)
+        if not standing:
+            Console().print("no alarm stands")
 
 
 def inspect(

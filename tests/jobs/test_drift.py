@@ -1,5 +1,7 @@
 """Drift, forced: every way in which a feed breaks raises its alarm, and an ordinary month raises none."""
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,15 +12,17 @@ import pandas as pd
 import pytest
 
 from calibrator.config import Config
-from calibrator.config_jobs import DriftConfig
+from calibrator.config_jobs import Action, DriftConfig, RetrainConfig
 from calibrator.features import build_features
 from pipelines.alarms import watched
+from pipelines.champion import read_champion, with_champion
 from pipelines.drift import coverage_drift, cusum, feature_drift, find_drift, loss_drift
 from pipelines.forecasting import CORE, PUBLISHED
 from pipelines.jobs import Job, job
 from pipelines.ledger import open_ledger
 from pipelines.loading import Loaded
 from pipelines.production import Production, clock_of, produce
+from pipelines.shelf import open_shelf
 from pipelines.walks import Walker
 
 SETTINGS = DriftConfig(recent=30, reference=250, coverage_window=120)
@@ -72,6 +76,117 @@ def test_a_broken_feed_raises_the_alarm_of_its_market(
     said = feature_drift(replace(production.forecasts, features=features), SETTINGS, as_of=as_of)
     assert said is not None
     assert says in said
+
+
+Settings = Callable[[Action], Config]
+Hold = Callable[[str, Config], tuple[Production, Job]]
+
+
+@pytest.fixture(scope="module")
+def settings(config: Config) -> Settings:
+    def made(action: Action) -> Config:
+        drift = SETTINGS.model_copy(update={"features": action, "loss": "ignore", "coverage": "ignore"})
+        retrain = RetrainConfig(shadow=80, draws=99, challengers={"quick": {"combination_memory": 0.98}})
+        return config.model_copy(update={"drift": drift, "retrain": retrain})
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def eve(
+    daily: pd.DataFrame, no_options: pd.DataFrame, config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A home that remembers the walk-forward over unbroken bars."""
+    home = tmp_path_factory.mktemp("eve")
+    with open_shelf(home, reuse=True) as shelf:
+        produce(daily, no_options, config=config, progress=silent, walker=Walker(shelf))
+    return home
+
+
+@pytest.fixture
+def broken_day(
+    daily: pd.DataFrame, no_options: pd.DataFrame, as_of: datetime, eve: Path, tmp_path: Path
+) -> Hold:
+    """Hold a day's job on a feed that breaks in a named way."""
+    home = tmp_path / "home"
+    shutil.copytree(eve, home)
+
+    def hold(name: str, config: Config) -> tuple[Production, Job]:
+        findings = pd.DataFrame({"market": [], "rule": [], "count": []})
+        loaded = Loaded(BROKEN[name][0](daily), no_options, findings, as_of, "d" * 64)
+        with job("run", config, home=home, as_of=as_of, now=lambda: TODAY) as work:
+            return watched(config, work, loaded, silent), work
+
+    return hold
+
+
+TODAY = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ["NaN feed", "x100 units"])
+def test_a_broken_feed_alerts(broken_day: Hold, settings: Settings, name: str) -> None:
+    made, work = broken_day(name, settings("alert"))
+    with open_ledger(work.home) as ledger:
+        (alarm,) = ledger.standing()
+        assert ledger.ordered("retrain") == []
+    assert (alarm["kind"], alarm["action"]) == ("features", "alert")
+    assert BROKEN[name][1] in alarm["message"]
+    assert BROKEN[name][1] in work.facts["alarms"][0]
+    gauge = 'calibrator_alarms{kind="features",action="alert"} 1.0'
+    assert gauge in (work.home / "metrics.prom").read_text()
+    assert made.config.forecast.core_from is None
+    assert not (work.home / "models").exists()
+
+
+@pytest.mark.parametrize("name", ["NaN feed", "frozen book", "x100 units", "missing asset"])
+def test_a_broken_feed_has_a_retraining_held_at_once(broken_day: Hold, settings: Settings, name: str) -> None:
+    made, work = broken_day(name, settings("retrain"))
+    (contest,) = (work.home / "reviews").glob("*/contest.json")
+    assert {v["name"] for v in json.loads(contest.read_text())["verdicts"]} == {"quick"}
+    champion = read_champion(work.home)
+    assert champion is not None
+    assert work.facts["champion"] == champion.id
+    assert "retrain: done because of an alarm" in work.facts["alarms"][-1]
+    with open_ledger(work.home) as ledger:
+        assert ledger.ordered("retrain") == []
+        assert ledger.last_order("retrain") is not None
+        (decided,) = {d["model"] for d in ledger.decisions()}
+    assert decided == champion.id
+    assert made.config.forecast == with_champion(settings("retrain"), work.home).forecast
+
+
+@pytest.mark.parametrize("name", ["frozen book", "missing asset"])
+def test_a_broken_feed_falls_back_to_the_core(
+    broken_day: Hold,
+    settings: Settings,
+    as_of: datetime,
+    name: str,
+) -> None:
+    made, _ = broken_day(name, settings("core"))
+    assert made.config.forecast.core_from == as_of
+    rows = made.forecasts.features.loc[made.forecasts.experts.index, "time"] == pd.Timestamp(as_of)
+    today = made.forecasts.experts[rows]
+    assert len(today)
+    assert (today[PUBLISHED] >= today[list(CORE)].min(axis=1)).all()
+
+
+def test_an_order_waits_where_time_is_short_and_is_not_given_twice(
+    broken_day: Hold, settings: Settings
+) -> None:
+    """Less than half of the deadline is left: the order stays, and tomorrow's job holds the retraining."""
+    config = settings("retrain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "has_time", lambda _: False)
+        _, work = broken_day("x100 units", config)
+    assert "too little time" in work.facts["alarms"][-1]
+    with open_ledger(work.home) as ledger:
+        assert len(ledger.ordered("retrain")) == 1
+    assert not (work.home / "models").exists()
+    for _ in range(2):
+        broken_day("x100 units", config)
+        with open_ledger(work.home) as ledger:
+            assert ledger.ordered("retrain") == []
+            assert len(ledger.decisions()) == 1
 
 
 def test_an_ordinary_month_raises_no_alarm(production: Production, as_of: datetime) -> None:

@@ -158,6 +158,12 @@ def test_a_job_past_its_deadline_does_not_reach_publishing(small: Config, tmp_pa
     assert (row.state, row.exit_code) == ("failed", 10)
 
 
+def test_a_job_knows_whether_there_is_time_for_what_may_wait(small: Config, tmp_path: Path) -> None:
+    """The clock goes on by ten seconds at each look, and the deadline is after sixty."""
+    with job("run", small, home=tmp_path, as_of=None, now=clock(step=10)) as work:
+        assert [work.has_time() for _ in range(4)] == [True, True, False, False]
+
+
 def test_a_job_that_was_overtaken_does_not_reach_publishing(small: Config, tmp_path: Path) -> None:
     with (
         pytest.raises(LockError, match="lost the ledger to a later one"),
