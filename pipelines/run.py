@@ -27,12 +27,14 @@ from pipelines.payloads import payloads_for, save_payloads
 from pipelines.portfolio import with_portfolio
 from pipelines.production import Production
 from pipelines.publishing import in_force, publish_document
+from pipelines.report.canvas import Drawing
 from pipelines.report.figures import draw, png_files
 from pipelines.report.page import Review, build_report
+from pipelines.report.validation import PACK, build_pack
 from pipelines.store import config_digest, run_folder, save, save_frame, save_json
 from pipelines.tracked import MODEL, track_run
 from pipelines.tracking import flat_parameters, tracked_run
-from pipelines.validation import validated
+from pipelines.validation import Validation, validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +140,11 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
         )
         report("report", 0, 2)
         drawings = draw(review)
-        page = build_report(review, drawings=drawings)
+        pages = _pages(review, checked, drawings)
         tracked.log_figures(png_files(drawings))
         report("report", 1, 2)
         folder = run_folder(home, loaded.as_of)
-        files = _save(folder, production, challenged, document, page) | save_payloads(folder, payloads)
+        files = _save(folder, production, challenged, document, pages) | save_payloads(folder, payloads)
         files |= {
             name: save_frame(folder / f"{name}.parquet", frame)
             for name, frame in (("exposures", funds.exposures), ("per_unit", in_window(funds.units, config)))
@@ -255,13 +257,23 @@ def save_frames(folder: Path, production: Production) -> dict[str, Path]:
 
 
 def _save(
-    folder: Path, production: Production, challenged: Backtest, document: ParameterDocument, page: str
+    folder: Path,
+    production: Production,
+    challenged: Backtest,
+    document: ParameterDocument,
+    pages: dict[str, str],
 ) -> dict[str, Path]:
     out = save_frames(folder, production)
     out["parameters"] = save(folder / "parameters.json", encode(document))
     out["backtest"] = save_json(folder / "backtest.json", challenged.summary)
-    out["report"] = save(folder / "report.html", page)
-    return out
+    return out | {name: save(folder / f"{name}.html", page) for name, page in pages.items()}
+
+
+def _pages(review: Review, checked: Validation, drawings: tuple[Drawing, ...]) -> dict[str, str]:
+    """Write report and validation pack; the checklist also goes into the backtest's summary."""
+    pack = build_pack(review, checked)
+    review.backtest.summary["checklist"] = pack.summary()
+    return {"report": build_report(review, drawings=drawings, pack=PACK), "validation": pack.page}
 
 
 def _made(folder: Path) -> Path:

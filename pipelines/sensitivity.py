@@ -38,7 +38,7 @@ class Sensitivity:
         ``parameter, direction`` (-1, +1), ``before, after`` (as text), ``why`` (empty where it was run), and
         for the variant ``average_margin`` (first tier, both sides), ``coverage`` per start,
         ``shortfall_bp`` (mean of what lies beyond the margin, basis points), ``largest_increase`` (one
-        decision) and ``top_tier`` (average margin of the highest tier).
+        decision) and ``top_tier`` (average margin of the highest tier of the margined markets).
     base : dict of str to float
         The same measures with nothing moved.
     entries : tuple of str
@@ -235,8 +235,8 @@ def _margins(
         decide(table, config)
         for side in _sides(member):
             margin = table[f"margin_{side}"]
-            top = margin
-            if member.terms.role == "perpetual" and len(config.margin.tiers) > 1:
+            top = pd.Series(np.nan, margin.index)
+            if member.terms.role == "perpetual":
                 top = _top_tier(table, margin, member, config, production)
             out[key, side] = pd.DataFrame({"margin": margin, "top": top})
     return out
@@ -248,7 +248,7 @@ def _top_tier(
     book = book_of(table, member.terms, config=config, clock=production.clock)
     tiers = margin_tiers(
         margin.to_numpy(float),
-        floors=(0, config.margin.tiers[-1]),
+        floors=tuple(sorted({0, config.margin.tiers[-1]})),
         liquidity=book,
         limits=config.margin.limits.to_domain(),
         whole=table["whole"].to_numpy(bool),
@@ -304,7 +304,7 @@ def _measured(
         margin, loss = held["margin"].to_numpy(float), own.to_numpy(float)[rows[key]]
         known = np.isfinite(loss)
         first.append(margin)
-        top.append(held["top"].to_numpy(float))
+        top.append(held["top"].dropna().to_numpy(float))
         covered.append((loss <= margin[:, None])[known])
         short.append(np.maximum(loss - margin[:, None], 0.0)[known])
         jumps.append(float((margin[1:] / margin[:-1]).max(initial=1.0)) - 1)
@@ -315,7 +315,7 @@ def _measured(
         np.concatenate(covered).mean(),
         1e4 * np.concatenate(short).mean(),
         max(jumps),
-        np.concatenate(top).mean(),
+        np.concatenate(top).mean() if any(map(len, top)) else np.nan,
     )
     return dict(zip(MEASURES, map(float, values), strict=True))
 

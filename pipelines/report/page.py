@@ -17,7 +17,9 @@ __all__ = ["Review", "build_report"]
 TEMPLATE: Final = "template.html.j2"
 
 
-def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None) -> str:
+def build_report(
+    review: Review, *, drawings: tuple[Drawing, ...] | None = None, pack: str | None = None
+) -> str:
     """Write the report of one run.
 
     Parameters
@@ -25,6 +27,8 @@ def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None)
     review : Review
     drawings : tuple of Drawing, optional
         From :func:`~pipelines.report.figures.draw`, when they were drawn already.
+    pack : str, optional
+        Name of the validation pack beside the report, to which the page links.
 
     Returns
     -------
@@ -33,10 +37,11 @@ def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None)
     """
     made = draw(review) if drawings is None else drawings
     figures = {d.name: d for d in made}
-    page = _template().render(
+    page = template(TEMPLATE).render(
         review=review,
+        pack=pack,
         document=review.document,
-        figure=lambda name: _figure(figures[name]),
+        figure=lambda name: figure_of(figures[name]),
         detailed=[(m, slug(m)) for m in review.detailed()],
         names=list(figures),
         tables=tables,
@@ -53,7 +58,8 @@ def build_report(review: Review, *, drawings: tuple[Drawing, ...] | None = None)
     return page.replace(" %", "\u00a0%")
 
 
-def _figure(drawing: Drawing) -> dict[str, Any]:
+def figure_of(drawing: Drawing) -> dict[str, Any]:
+    """Return a drawing's title and its picture, safe to stand in a page."""
     # The SVG is made here, from numbers and escaped names; it is the only text that is not escaped again.
     return {"title": drawing.title, "svg": Markup(drawing.svg())}  # noqa: S704
 
@@ -104,7 +110,8 @@ def recorded_lines(vaults: dict[str, Any], events: dict[str, Any]) -> list[str]:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Return one of the templates beside this module; names in it that are not given are errors."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -112,4 +119,4 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(TEMPLATE)
+    return environment.get_template(name)

@@ -167,7 +167,7 @@ def test_a_run_shows_its_metrics_tags_and_files(page: Page, server: str, finishe
     address = f"{server}/#/experiments/{experiment}/runs/{run}"
     expects = ["qlike/combination", "coverage/AAA/long", "ledger_row", "forecast.horizon"]
     page.see(address, expects=expects, name="mlflow-run")
-    expects = ["figures", "tables", "models", "report.html", "backtest.json"]
+    expects = ["figures", "tables", "models", "report.html", "validation.html", "backtest.json"]
     page.see(f"{address}/artifacts", expects=expects, name="mlflow-run-files")
     expects = ["breaches", "AAA", "short"]
     page.see(f"{address}/artifacts/tables/coverage.json", expects=expects, name="mlflow-run-table")

@@ -52,6 +52,7 @@ def test_a_run_ends_well_and_says_where_everything_is(finished: Finished) -> Non
         "Backtest verdict",
         "SIMULATED accounts",
         "report.html",
+        "validation.html",
         "AAA",
         "OIL",
     ):
@@ -103,7 +104,8 @@ def test_two_empty_homes_get_the_same_parameters_byte_for_byte(
 ) -> None:
     assert command("run", "--config", place / "run.yaml", "--home", place / "home").exit_code == 0
     assert only(place, "parameters.json").read_bytes() == only(finished[0], "parameters.json").read_bytes()
-    assert only(place, "report.html").read_bytes() == only(finished[0], "report.html").read_bytes()
+    for page in ("report.html", "validation.html"):
+        assert only(place, page).read_bytes() == only(finished[0], page).read_bytes()
 
 
 def test_a_rerun_publishes_nothing_new_and_the_next_day_does(

@@ -7,10 +7,14 @@ from calibrator.config import Config
 from calibrator.data.synthetic import synthetic_bars
 from calibrator.frames import FINDINGS, conform
 from pipelines.backtesting import backtest
+from pipelines.capital import capital
 from pipelines.document import Identity, build_document
 from pipelines.models import model_digests, model_texts
 from pipelines.production import produce
 from pipelines.report.page import Review
+from pipelines.sensitivity import sensitivity
+from pipelines.stress import stress_tests
+from pipelines.validation import Validation
 
 HOSTILE = "<b>&$x_1$"
 """A market's name that would break a page, a picture or a path that trusts it."""
@@ -50,3 +54,11 @@ def review() -> Review:
     )
     challenged = backtest(production, bars, progress=silent)
     return Review(production, document, challenged, findings, bars, "0.1.0")
+
+
+@pytest.fixture(scope="session")
+def checked(review: Review) -> Validation:
+    """The stress tests and the sampled sensitivities of the small run."""
+    funds = capital(review.production, review.backtest, review.bars)
+    moved_table = sensitivity(review.production, review.backtest, review.bars, progress=silent)
+    return Validation(stress_tests(review.production, review.backtest, funds), moved_table)

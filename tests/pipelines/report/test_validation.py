@@ -1,7 +1,11 @@
 """Stress tests and sensitivities of a run: recomputed the long way, and what the pack says of them."""
 
 import json
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,22 +18,17 @@ from pipelines.backtesting import in_window
 from pipelines.capital import capital
 from pipelines.knobs import KNOBS, UNMOVED, moved, value_of, variants
 from pipelines.production import Production
-from pipelines.report.page import Review
+from pipelines.report.page import Review, build_report
+from pipelines.report.validation import PACK, Pack, build_pack
 from pipelines.sensitivity import Sensitivity, entries_of, sensitivity
 from pipelines.stress import Stress, stress_tests
 from pipelines.validation import Validation
 
+BROWSER = shutil.which("chromium")
+
 
 def silent(what: str, done: int, total: int) -> None:
     """Show no progress."""
-
-
-@pytest.fixture(scope="module")
-def checked(review: Review) -> Validation:
-    """The stress tests and the sampled sensitivities of the small run."""
-    funds = capital(review.production, review.backtest, review.bars)
-    moved_table = sensitivity(review.production, review.backtest, review.bars, progress=silent)
-    return Validation(stress_tests(review.production, review.backtest, funds), moved_table)
 
 
 def with_mode(production: Production, **settings: object) -> Production:
@@ -212,3 +211,70 @@ def test_a_configured_move_is_a_scenario(review: Review) -> None:
     assert table.loc["crash", "share_of_fund"] == pytest.approx(
         table.loc["crash", "owed"] / funds.buffer["fund"]
     )  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def pack(review: Review, checked: Validation) -> Pack:
+    return build_pack(review, checked)
+
+
+def test_the_pack_has_every_part_and_asks_nothing_of_the_network(pack: Pack) -> None:
+    parts = re.findall(r'<section id="([a-z]+)">', pack.page)
+    assert parts == [
+        "checklist", "purpose", "data", "method", "limitations", "outcomes", "benchmarks", "sensitivity",
+        "stress", "review",
+    ]  # fmt: skip
+    links = set(re.findall(r'(?:href|src)="([^"]*)"', pack.page))
+    assert {x for x in links if not x.startswith("#")} == {"report.html"}
+    assert {x[1:] for x in links if x.startswith("#")} <= set(re.findall(r'id="([^"]*)"', pack.page))
+    for name in ("tornado", "worst-windows", "breaking-volatility"):
+        assert f'id="figure-{name}"' in pack.page
+    assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"|<!DOCTYPE[^>]*>', "", pack.page)
+    assert "SR 26-2" in pack.page
+
+
+def test_the_pack_is_the_same_twice_and_escapes_names(
+    review: Review, checked: Validation, pack: Pack
+) -> None:
+    assert build_pack(review, checked).page == pack.page
+    assert "<b>&$" not in pack.page
+    assert "&lt;b&gt;&amp;$" in pack.page
+    assert not re.search(r"\b(nan|inf|None)\b", re.sub(r"<svg.*?</svg>", "", pack.page, flags=re.DOTALL))
+
+
+def test_the_pack_counts_its_checklist_and_says_that_it_is_a_sample(pack: Pack, checked: Validation) -> None:
+    assert checked.sensitivity is not None
+    for status in ("pass", "fail", "not applicable"):
+        count = sum(c.status == status for c in pack.checks)
+        assert f"{count} {status}</span>" in pack.page
+    assert 'id="sampled"' in pack.page
+    json.dumps(pack.summary(), allow_nan=False)
+
+
+def test_the_report_links_to_the_pack_only_where_there_is_one(review: Review) -> None:
+    assert f'href="{PACK}"' in build_report(review, drawings=None, pack=PACK)
+    assert PACK not in build_report(review, drawings=None)
+
+
+def test_switched_off_the_sensitivities_are_left_out(review: Review, checked: Validation) -> None:
+    made = build_pack(review, Validation(checked.stress, None))
+    assert "Switched off for this run" in made.page
+    off = [c for c in made.checks if c.area == "sensitivity"]
+    assert [c.status for c in off] == ["not applicable"] * 2
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="needs Debian's chromium")
+def test_a_browser_shows_the_pack_and_repairs_nothing(pack: Pack, tmp_path: Path) -> None:
+    page = tmp_path / "validation.html"
+    page.write_text(pack.page, encoding="utf-8")
+    command = [
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+        page.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, check=True, capture_output=True, timeout=120)
+    understood = done.stdout.decode()
+    for tag in ("<figure", "<svg", "<table", "<tr", "<td", "<section", "<li>", "<path"):
+        assert understood.count(tag) == pack.page.count(tag), tag
