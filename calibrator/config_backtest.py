@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from calibrator.config_base import Bars, Section, Share, Utc
+from calibrator.config_base import Bars, Fraction, Section, Share, Utc
 from calibrator.config_challenge import ScenariosConfig, SensitivityConfig
 from calibrator.config_data import FeedFiles
 from calibrator.config_vaults import VaultsConfig
@@ -29,6 +29,9 @@ class BacktestConfig(Section):
 
     start: Utc | None = Field(None, description="first origin, inclusive; default: after the history")
     end: Utc | None = Field(None, description="last origin, inclusive; default: as-of")
+    frontier: tuple[Fraction, ...] = Field(
+        (0.98, 0.985, 0.99, 0.995, 0.999), description="levels of the frontier; empty = none"
+    )
     accounts: AccountsConfig = Field(default_factory=AccountsConfig)
     liquidations: FeedFiles = Field((), description="recorded liquidations, held against margins before")
     vaults: VaultsConfig | None = Field(None, description="recorded vaults, replayed under both ratios")

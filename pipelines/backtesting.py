@@ -1,6 +1,6 @@
 """Challenge a production run: coverage, procyclicality, comparator policies and simulated accounts."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,22 @@ from calibrator.scores import qlike
 from pipelines.cascades import Cascades, cascades
 from pipelines.executor import SERIAL, Executor
 from pipelines.forecasting import Forecasts, Progress
+from pipelines.frontier import Frontier, frontiers
 from pipelines.production import Production
 from pipelines.recorded import Recorded, recorded
 from pipelines.starts import close_out
+from pipelines.window import in_window, realized_variance
 
+__all__ = [
+    "Backtest",
+    "backtest",
+    "below_forecast",
+    "forecast_scores",
+    "in_both",
+    "in_window",
+    "realized_variance",
+    "replayed",
+]
 ROW = ["market", "origin", "side"]
 SIZE = 0.05
 """Size of the rejection count's own test."""
@@ -52,6 +64,8 @@ class Backtest:
         Recorded vaults and liquidations under the schedule, where the configuration names some.
     cascades : Cascades or None
         Convexity report of the simulated accounts.
+    frontier : list of Frontier
+        Per group of markets: ours among simpler policies and other venues' tables, level by level.
     """
 
     margins: pd.DataFrame
@@ -64,6 +78,7 @@ class Backtest:
     summary: dict[str, object]
     recorded: Recorded | None = None
     cascades: Cascades | None = None
+    frontier: list[Frontier] = field(default_factory=list)
 
 
 def backtest(
@@ -116,17 +131,11 @@ def backtest(
     accounts = recorded(production, bars, executor=executor)
     shocked = cascades(production, bars, population)
     content |= accounts.summary() | ({"cascade": shocked.summary()} if shocked is not None else {})
-    return Backtest(held, coverage, kpis, policies, replays, population, scores, content, accounts, shocked)
-
-
-def in_window(frame: pd.DataFrame, config: Config, *, column: str = "origin") -> pd.DataFrame:
-    """Keep the rows between the backtest's first and last origin, inclusive."""
-    keep = pd.Series(data=True, index=frame.index)
-    if config.backtest.start is not None:
-        keep &= frame[column] >= pd.Timestamp(config.backtest.start)
-    if config.backtest.end is not None:
-        keep &= frame[column] <= pd.Timestamp(config.backtest.end)
-    return frame[keep].reset_index(drop=True)
+    curves = frontiers(production, bars)
+    content["frontier"] = {f.label: f.summary() for f in curves}
+    return Backtest(
+        held, coverage, kpis, policies, replays, population, scores, content, accounts, shocked, curves
+    )
 
 
 def below_forecast(margins: pd.DataFrame) -> pd.DataFrame:
@@ -142,12 +151,6 @@ def below_forecast(margins: pd.DataFrame) -> pd.DataFrame:
     by = [margins["market"] + " " + margins["side"]]
     grouped = ratio.groupby(by)
     return pd.DataFrame({"share": (ratio < 0.999).groupby(by).mean(), "worst_ratio": grouped.min()})
-
-
-def realized_variance(forecasts: Forecasts) -> pd.DataFrame:
-    """Return the trailing realized variance of every decision."""
-    rows = forecasts.features.loc[forecasts.experts.index]
-    return rows[["market", "time", "realized_variance"]].rename(columns={"time": "origin"})
 
 
 def forecast_scores(forecasts: Forecasts, config: Config) -> pd.DataFrame:

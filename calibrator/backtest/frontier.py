@@ -1,7 +1,8 @@
 """The frontier of margin policies: what each costs on average, covers and leaves uncovered, by level."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from calibrator.backtest.seen import Seen
 from calibrator.errors import DataError
 
 Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 LEVELS: Final = (0.98, 0.985, 0.99, 0.995, 0.999)
 
@@ -27,11 +29,17 @@ class Outcomes:
     rows : pandas.DataFrame
         ``market, origin, side`` of every decision.
     loss : numpy.ndarray, shape (rows, starts)
-        Finite (fraction of notional).
+        Fraction of notional; NaN where unknown.
+    day : numpy.ndarray of int, shape (rows,)
+        Number of the origin of each row, in time order.
     """
 
     rows: pd.DataFrame
     loss: Array
+    day: Integers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "day", pd.factorize(self.rows["origin"], sort=True)[0])
 
     @classmethod
     def of(cls, seen: Seen) -> Self:
@@ -51,8 +59,8 @@ class Outcomes:
     @property
     def worst_day(self) -> Flags:
         """Rows of the origin with the largest mean worst loss."""
-        worst = pd.Series(self.loss.max(axis=1)).groupby(self.rows["origin"]).mean().idxmax()
-        out: Flags = np.asarray(self.rows["origin"] == worst)
+        worst = np.bincount(self.day, weights=self.loss.max(axis=1)) / np.bincount(self.day)
+        out: Flags = self.day == int(worst.argmax())
         return out
 
     def shortfall(self, margin: Array) -> Array:
@@ -104,13 +112,7 @@ class Bootstrap:
         >>> Bootstrap(block=2, draws=2).weights(4).sum(axis=1).tolist()
         [4.0, 4.0]
         """
-        block = min(self.block, days)
-        rng = np.random.default_rng(self.seed)
-        first = rng.integers(0, days - block + 1, (self.draws, -(-days // block)))
-        picked = (first[:, :, None] + np.arange(block)).reshape(self.draws, -1)[:, :days]
-        out = np.zeros((self.draws, days))
-        np.add.at(out, (np.arange(self.draws)[:, None], picked), 1.0)
-        return out
+        return _weights(self, days)
 
     def ends(self, samples: Array) -> tuple[Array, Array]:
         """Return both ends of the interval of samples (draws first)."""
@@ -118,15 +120,26 @@ class Bootstrap:
         return low, high
 
 
-def per_day(values: Array, origin: pd.Series) -> Array:
-    """Sum rows (columns side by side) by origin, in time order; shape (origins, columns).
+@lru_cache(maxsize=4)
+def _weights(boot: Bootstrap, days: int) -> Array:
+    block = min(boot.block, days)
+    rng = np.random.default_rng(boot.seed)
+    first = rng.integers(0, days - block + 1, (boot.draws, -(-days // block)))
+    picked = (first[:, :, None] + np.arange(block)).reshape(boot.draws, -1)[:, :days]
+    flat = (picked + np.arange(boot.draws)[:, None] * days).ravel()
+    out: Array = np.bincount(flat, minlength=boot.draws * days).reshape(boot.draws, days).astype(float)
+    out.setflags(write=False)
+    return out
+
+
+def per_day(values: Array, day: Integers) -> Array:
+    """Sum rows (columns side by side) by day; shape (days, columns).
 
     Examples
     --------
-    >>> per_day(np.array([[1.0], [2.0], [4.0]]), pd.Series([5, 3, 5])).tolist()
+    >>> per_day(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1])).tolist()
     [[2.0], [5.0]]
     """
-    day = np.unique(origin.to_numpy(), return_inverse=True)[1]
     return np.stack([np.bincount(day, weights=column) for column in values.T], axis=1)
 
 
@@ -167,8 +180,7 @@ def frontier(
     columns = np.stack(
         [f(m[keep]) for m in margins.values() for f in (used.breaches, used.shortfall)], axis=1
     )
-    origin = used.rows["origin"]
-    sums = np.column_stack([per_day(columns, origin), per_day(np.ones((len(origin), 1)), origin)])
+    sums = np.column_stack([per_day(columns, used.day), np.bincount(used.day)])
     boot = bootstrap or Bootstrap()
     drawn = boot.weights(len(sums)) @ sums
     low, high = boot.ends(drawn[:, :-1] / drawn[:, -1:])

@@ -1,6 +1,7 @@
 """Against an incumbent: the same bad debt with less margin, and the same margin with less bad debt."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -80,10 +81,11 @@ def trade(outcomes: Outcomes, ours: Array, theirs: Array, *, bootstrap: Bootstra
     short = used.shortfall(other)
     debt = float(short.mean())
     equal_cost = float(other.mean() / mine.mean())
-    equal_debt = _scale_for(used, mine, debt)
+    curve = _Falling.of(used, mine)
+    equal_debt = curve.scale_for(debt)
     left = float(used.shortfall(mine * equal_cost).mean())
     boot = bootstrap or Bootstrap()
-    margin_samples, debt_samples = _samples(used, (mine, other, short), (equal_cost, equal_debt), boot)
+    margin_samples, debt_samples = _samples(used, curve, (mine, other, short), (equal_cost, equal_debt), boot)
     low, high = boot.ends(margin_samples)
     known = debt_samples[np.isfinite(debt_samples)]
     ends = boot.ends(known) if len(known) else (np.nan, np.nan)
@@ -103,33 +105,76 @@ def trade(outcomes: Outcomes, ours: Array, theirs: Array, *, bootstrap: Bootstra
     )
 
 
-def _scale_for(outcomes: Outcomes, margin: Array, debt: float) -> float:
-    """Smallest constant at which the mean shortfall is at most ``debt``, by halving to full precision.
+@dataclass(frozen=True, slots=True)
+class _Falling:
+    """The mean shortfall as a function of one constant on our margins, largest loss to margin first.
 
-    The mean shortfall falls in the constant, from the mean loss at zero to nothing at the largest ratio of a
-    loss to its margin.
+    Attributes
+    ----------
+    ratio, loss, unit : numpy.ndarray, shape (losses above zero,)
+        Loss over margin, falling; loss; margin.
+    day : numpy.ndarray of int
+        Day of each.
+    size, days : int
+        Losses in all, and days.
     """
-    ratio = outcomes.loss / margin[:, None]
-    low, high = 0.0, max(float(ratio.max()), 0.0)
-    size = outcomes.loss.size
-    flat, unit = outcomes.loss.ravel(), np.broadcast_to(margin[:, None], outcomes.loss.shape).ravel()
-    for _ in range(60):
-        middle = (low + high) / 2
-        beyond = flat - middle * unit
-        now = float(beyond[beyond > 0].sum()) / size
-        low, high = (middle, high) if now > debt else (low, middle)
-    return high
+
+    ratio: Array
+    loss: Array
+    unit: Array
+    day: npt.NDArray[np.int64]
+    size: int
+    days: int
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, margin: Array) -> Self:
+        loss = outcomes.loss.ravel()
+        unit = np.broadcast_to(margin[:, None], outcomes.loss.shape).ravel()
+        day = np.repeat(outcomes.day, outcomes.loss.shape[1])
+        ratio = loss / unit
+        some = np.flatnonzero(ratio > 0)
+        order = some[np.argsort(-ratio[some], kind="stable")]
+        return cls(ratio[order], loss[order], unit[order], day[order], loss.size, int(outcomes.day.max()) + 1)
+
+    @property
+    def largest(self) -> float:
+        """Constant from which on nothing is left uncovered."""
+        return float(self.ratio[0]) if len(self.ratio) else 0.0
+
+    def scale_for(self, debt: float) -> float:
+        """Return the smallest constant at which the mean shortfall is at most ``debt``.
+
+        Between two ratios the shortfall is a straight line, whose place and slope are running sums.
+        """
+        total, slope = np.cumsum(self.loss), np.cumsum(self.unit)
+        at_ratio = (total - self.ratio * slope) / self.size
+        n = int(np.searchsorted(at_ratio, debt, side="right"))
+        return 0.0 if n == 0 else max(float((total[n - 1] - debt * self.size) / slope[n - 1]), 0.0)
+
+    def per_day(self, scale: float) -> Array:
+        """Sum of the shortfalls of each day at a constant."""
+        n = int(np.searchsorted(-self.ratio, -scale, side="left"))
+        beyond = self.loss[:n] - scale * self.unit[:n]
+        return np.asarray(np.bincount(self.day[:n], weights=beyond, minlength=self.days), np.float64)
 
 
 def _samples(
-    outcomes: Outcomes, given: tuple[Array, Array, Array], scales: tuple[float, float], boot: Bootstrap
+    outcomes: Outcomes,
+    curve: _Falling,
+    given: tuple[Array, Array, Array],
+    scales: tuple[float, float],
+    boot: Bootstrap,
 ) -> tuple[Array, Array]:
     """Both gains in every bootstrap sample of days."""
-    mine, other, short = given
-    least, most = min(scales) / 3, max(float((outcomes.loss / mine[:, None]).max()), *scales) * 1.001
+    least, most = min(scales) / 3, max(curve.largest, *scales) * 1.001
     grid = np.geomspace(max(least, 1e-9), most, POINTS)
-    curve = np.stack([outcomes.shortfall(mine * c) for c in grid], axis=1)
-    sums = per_day(np.column_stack([mine, other, short, curve]), outcomes.rows["origin"])
+    starts = outcomes.loss.shape[1]
+    sums = np.column_stack(
+        [
+            per_day(np.column_stack(given), outcomes.day),
+            np.stack([curve.per_day(c) / starts for c in grid], axis=1),
+        ]
+    )
     drawn = boot.weights(len(sums)) @ sums
     cost = drawn[:, 1] / drawn[:, 0]
     debt, curves = drawn[:, 2], drawn[:, 3:]

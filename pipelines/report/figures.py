@@ -31,6 +31,7 @@ from pipelines.report.canvas import (
     thin,
     time_axis,
 )
+from pipelines.report.frontier import frontier_drawing
 from pipelines.report.portfolio import waterfall
 from pipelines.report.recorded_figures import convexity_drawing, largest_vaults, vault_drawing
 from pipelines.report.review import Review
@@ -64,7 +65,8 @@ def draw(review: Review) -> tuple[Drawing, ...]:
                 drawings.append(_plan(review, made))
         if len(review.detailed()) < len(review.markets):
             drawings.append(_multiples(review))
-    return (*drawings, *waterfall(review), *_accounts(review))
+    curves = [frontier_drawing(f) for f in review.backtest.frontier]
+    return (*drawings, *curves, *waterfall(review), *_accounts(review))
 
 
 def _accounts(review: Review) -> list[Drawing]:

@@ -71,7 +71,7 @@ def test_blocks_keep_whole_days_and_their_number() -> None:
     assert (Bootstrap(block=99, draws=3).weights(4) == 1).all()
     with pytest.raises(ValueError, match=r"block and draws at least 1, were 0\.9, 0 and 5"):
         Bootstrap(block=0, draws=5)
-    sums = per_day(np.arange(6.0).reshape(3, 2), pd.Series(["b", "a", "b"]))
+    sums = per_day(np.arange(6.0).reshape(3, 2), np.array([1, 0, 1]))
     assert sums.tolist() == [[2.0, 3.0], [4.0, 6.0]]
 
 

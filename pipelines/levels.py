@@ -1,0 +1,159 @@
+"""Our margins at other levels from one walk-forward: its forecasts stay, its tails are read again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrator.calibrate.conformal import ladder, tighten
+from calibrator.calibrate.floors import long_run_floors_at
+from calibrator.calibrate.procyclicality import borrowed_floor, limit
+from calibrator.calibrate.tail import rolling_tails
+from calibrator.config import Config, MarketConfig
+from calibrator.domain import SIDES
+from pipelines.add_ons import book_of, jumps_of, side_columns
+from pipelines.forecasting import PUBLISHED
+from pipelines.pairs import by_terms, members, with_pairs
+from pipelines.production import TAIL_REFIT, Decisions, Production
+from pipelines.smoothing import calm, regime_hold
+from pipelines.starts import Losses, close_out, closes_only, collect_losses
+from pipelines.wide import wide
+
+Array = NDArray[np.float64]
+
+
+def margins_at(
+    production: Production, bars: pd.DataFrame, levels: Sequence[float]
+) -> dict[float, pd.DataFrame]:
+    """Return what would have been published at each level.
+
+    Every step that a level passes through is production's own: the tails and their conformal step, add-ons
+    and liquidity, the anti-procyclical tools, the floor at that level and the limits. A plan under a target's
+    step limit is solved at the configured level only: its market has no rows at the others.
+
+    Parameters
+    ----------
+    production : Production
+    bars : pandas.DataFrame
+        The ``Bars`` it was made from.
+    levels : sequence of float
+
+    Returns
+    -------
+    dict of float to pandas.DataFrame
+        ``market, origin, side, margin, margin_unlimited``.
+    """
+    config = production.config
+    every = with_pairs(bars, config)
+    rows = production.forecasts.features.loc[production.forecasts.experts.index, ["market", "time"]]
+    listed = members(config, bars, list(dict.fromkeys(rows["market"])), closes_only(every))
+    parts: dict[float, list[pd.DataFrame]] = {level: [] for level in levels}
+    for terms, group in by_terms(listed).items():
+        markets = list(dict.fromkeys(m.series for m in group))
+        own = every[every["market"].isin(markets)]
+        found = collect_losses(
+            own, rows[rows["market"].isin(markets)], config=config, clock=production.clock, terms=terms
+        )
+        read = _read(production, found, terms, levels)
+        for member in group:
+            d = production.decisions.get(member.key)
+            if d is not None:
+                for level, frame in _republish(production, d, own, read, levels).items():
+                    parts[level].append(frame)
+    return {level: pd.concat(frames, ignore_index=True) for level, frames in parts.items() if frames}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Standardised quantiles in force and floors, (levels, decisions, markets, sides)."""
+
+    found: Losses
+    volatility: Array
+    quantile: Array
+    floor: Array
+
+
+def _read(production: Production, found: Losses, terms: MarketConfig, levels: Sequence[float]) -> _Read:
+    config, forecasts = production.config, production.forecasts
+    variance = wide(forecasts, forecasts.experts[PUBLISHED], found)
+    volatility = np.sqrt(variance * (close_out(config, terms) / production.clock.horizon))
+    standard = found.values / volatility[:, :, None, None]
+    conformal = config.margin.conformal
+    ladders = [ladder(level, conformal.strictest(level)) for level in levels]
+    steps = len(ladders[0])
+    every = [x for rungs in ladders for x in rungs]
+    quantiles = rolling_tails(
+        standard, found.known, level=every, window=config.margin.tail_window, refit=TAIL_REFIT
+    )[0]
+    in_force = [
+        tighten(
+            standard,
+            found.known,
+            quantiles[..., i * steps : (i + 1) * steps],
+            levels=rungs,
+            gain=conformal.gain,
+        )[0]
+        for i, rungs in enumerate(ladders)
+    ]
+    floors = [borrowed_floor(f, volatility) for f in _floors(found, levels, config)]
+    return _Read(found, volatility, np.stack(in_force), np.stack(floors))
+
+
+def _floors(found: Losses, levels: Sequence[float], config: Config) -> Array:
+    out = np.full((len(levels), *found.values.shape[:3]), np.nan)
+    for market, side in np.ndindex(found.values.shape[1:3]):
+        out[:, :, market, side] = long_run_floors_at(
+            found.values[:, market, side],
+            found.known[:, market],
+            share=config.margin.floor,
+            levels=levels,
+            window=config.margin.floor_window,
+            least=config.margin.tail_min,
+        ).T
+    return out
+
+
+def _republish(
+    production: Production, d: Decisions, bars: pd.DataFrame, read: _Read, levels: Sequence[float]
+) -> dict[float, pd.DataFrame]:
+    """Publish one market's sides again at each level."""
+    config, table = production.config, d.table
+    place, market = read.found.times.get_indexer(table.index), read.found.markets.index(d.series)
+    book = book_of(table, d.terms, config=config, clock=production.clock)
+    jumps = jumps_of(bars, d.series, pd.DatetimeIndex(table.index), config)
+    held = regime_hold(table["regime"], config)
+    may_fall = table["complete"].to_numpy(bool) & ~held
+    planned = d.terms.role == "collateral" and config.haircut.limits is not None
+    out = {}
+    for i, level in enumerate(levels):
+        if planned and level != d.terms.level:
+            continue
+        sides = []
+        for s, side in enumerate(SIDES):
+            tail, floor = read.quantile[i, place, market, s], read.floor[i, place, market, s]
+            columns = side_columns(
+                side,
+                (tail, tail, floor),
+                read.volatility[place, market],
+                jumps[side],
+                (book, d.terms, config),
+            )
+            unlimited = columns[f"unlimited_{side}"]
+            published = limit(
+                calm(unlimited, config),
+                floor,
+                limits=config.margin.limits.to_domain(),
+                whole=table["whole"].to_numpy(bool),
+                complete=may_fall,
+            )
+            if planned:
+                published = table[f"margin_{side}"].to_numpy(float)
+            sides.append(
+                pd.DataFrame(
+                    {"market": d.market, "origin": table.index, "side": side, "margin": published}
+                ).assign(margin_unlimited=unlimited)
+            )
+        out[level] = pd.concat(sides, ignore_index=True).astype({"market": "str", "side": "str"})
+    return out
