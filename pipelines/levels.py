@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from calibrator.calibrate.conformal import ladder, tighten
 from calibrator.calibrate.floors import long_run_floors_at
-from calibrator.calibrate.procyclicality import borrowed_floor, limit
+from calibrator.calibrate.procyclicality import borrowed_floor
 from calibrator.calibrate.tail import rolling_tails
 from calibrator.config import Config, MarketConfig
 from calibrator.domain import SIDES
 from pipelines.add_ons import book_of, jumps_of, side_columns
+from pipelines.calibration import TAIL_REFIT, decide
 from pipelines.forecasting import PUBLISHED
 from pipelines.pairs import by_terms, members, with_pairs
-from pipelines.production import TAIL_REFIT, Decisions, Production
-from pipelines.smoothing import calm, regime_hold
+from pipelines.production import Decisions, Production
 from pipelines.starts import Losses, close_out, closes_only, collect_losses
 from pipelines.wide import wide
 
@@ -97,7 +97,8 @@ def _read(production: Production, found: Losses, terms: MarketConfig, levels: Se
         )[0]
         for i, rungs in enumerate(ladders)
     ]
-    floors = [borrowed_floor(f, volatility) for f in _floors(found, levels, config)]
+    long_run = _floors(found, levels, config)
+    floors = [borrowed_floor(config.margin.floor * own, volatility) for own in long_run]
     return _Read(found, volatility, np.stack(in_force), np.stack(floors))
 
 
@@ -107,7 +108,7 @@ def _floors(found: Losses, levels: Sequence[float], config: Config) -> Array:
         out[:, :, market, side] = long_run_floors_at(
             found.values[:, market, side],
             found.known[:, market],
-            share=config.margin.floor,
+            share=1.0,
             levels=levels,
             window=config.margin.floor_window,
             least=config.margin.tail_min,
@@ -123,37 +124,38 @@ def _republish(
     place, market = read.found.times.get_indexer(table.index), read.found.markets.index(d.series)
     book = book_of(table, d.terms, config=config, clock=production.clock)
     jumps = jumps_of(bars, d.series, pd.DatetimeIndex(table.index), config)
-    held = regime_hold(table["regime"], config)
-    may_fall = table["complete"].to_numpy(bool) & ~held
     planned = d.terms.role == "collateral" and config.haircut.limits is not None
     out = {}
     for i, level in enumerate(levels):
         if planned and level != d.terms.level:
             continue
-        sides = []
+        again = table[["whole", "complete", "regime"]].copy()
         for s, side in enumerate(SIDES):
             tail, floor = read.quantile[i, place, market, s], read.floor[i, place, market, s]
-            columns = side_columns(
-                side,
-                (tail, tail, floor),
-                read.volatility[place, market],
-                jumps[side],
-                (book, d.terms, config),
+            again = again.assign(
+                **side_columns(
+                    side,
+                    (tail, tail, floor),
+                    read.volatility[place, market],
+                    jumps[side],
+                    (book, d.terms, config),
+                )
             )
-            unlimited = columns[f"unlimited_{side}"]
-            published = limit(
-                calm(unlimited, config),
-                floor,
-                limits=config.margin.limits.to_domain(),
-                whole=table["whole"].to_numpy(bool),
-                complete=may_fall,
-            )
-            if planned:
-                published = table[f"margin_{side}"].to_numpy(float)
-            sides.append(
+        decide(again, config)
+        published = table if planned else again
+        out[level] = pd.concat(
+            [
                 pd.DataFrame(
-                    {"market": d.market, "origin": table.index, "side": side, "margin": published}
-                ).assign(margin_unlimited=unlimited)
-            )
-        out[level] = pd.concat(sides, ignore_index=True).astype({"market": "str", "side": "str"})
+                    {
+                        "market": d.market,
+                        "origin": table.index,
+                        "side": side,
+                        "margin": published[f"margin_{side}"].to_numpy(float),
+                        "margin_unlimited": again[f"unlimited_{side}"].to_numpy(float),
+                    }
+                )
+                for side in SIDES
+            ],
+            ignore_index=True,
+        ).astype({"market": "str", "side": "str"})
     return out
