@@ -9,7 +9,7 @@ import pandas as pd
 
 from calibrator.backtest.comparators import Filtered, Given, HistoricalSimulation, Policy, Static, recalled
 from calibrator.backtest.emir import EqualAverage, ExhaustibleBuffer, LongRunFloor, StressedWeight
-from calibrator.backtest.frontier import Outcomes, comparable, frontier, movement
+from calibrator.backtest.frontier import Bootstrap, Outcomes, comparable, frontier, movement
 from calibrator.backtest.incumbents import Tabled, asset_of
 from calibrator.backtest.kpis import procyclicality
 from calibrator.backtest.policies import ewma_variance
@@ -53,7 +53,8 @@ class Frontier:
         The same as ``table`` on some of the rows: BTC and ETH, where an implied volatility is quoted.
     against : pandas.DataFrame
         Per policy and per venue and size: what scaling ours by one constant brings, see
-        :class:`calibrator.backtest.trade.Trade`; column ``kind`` (``policy`` or ``venue``).
+        :class:`calibrator.backtest.trade.Trade`; both gains also without the worst day; column ``kind``
+        (``policy`` or ``venue``).
     """
 
     label: str
@@ -113,6 +114,32 @@ def frontiers(
         group = Group.of(production, terms, markets, published, quoted)
         found = _frontier(group, levels, [t for t in tables if _matches(t, production.config, terms)])
         out += [] if found is None else [found]
+    return out
+
+
+def against_venues(
+    production: Production, bars: pd.DataFrame, incumbents: Sequence[Incumbent]
+) -> dict[str, pd.DataFrame]:
+    """Compare ours with the tables of venues alone, at the configured level, group by group.
+
+    Parameters
+    ----------
+    production : Production
+    bars : pandas.DataFrame
+        The ``Bars`` it was made from.
+    incumbents : sequence of Incumbent
+    """
+    groups: dict[MarketConfig, list[str]] = {}
+    for market, d in production.decisions.items():
+        groups.setdefault(d.terms, []).append(market)
+    out = {}
+    for terms, markets in groups.items():
+        tables = [t for t in incumbents if _matches(t, production.config, terms)]
+        if tables:
+            level = float(terms.level or production.config.margin.level)
+            published = margins_at(production, bars, [level])
+            group = Group.of(production, terms, markets, published, quotes(production))
+            out[group.label] = pd.DataFrame(venues(group, tables)).T.rename_axis("policy")
     return out
 
 
@@ -238,7 +265,7 @@ def _frontier(group: Group, levels: Sequence[float], tables: Sequence[Incumbent]
     own = {name: m for name, m in own.items() if np.isfinite(m).any()}
     kpis = _kpis(used, {name: m[keep] for name, m in own.items()})
     against = {
-        name: {"kind": "policy"} | asdict(trade(group.outcomes.where(keep), own[OURS][keep], m[keep]))
+        name: {"kind": "policy"} | _traded(used, own[OURS][keep], m[keep])
         for name, m in own.items()
         if not name.startswith(OURS) and OURS in own
     }
@@ -292,10 +319,22 @@ def venues(group: Group, tables: Sequence[Incumbent]) -> dict[str, dict[str, obj
                 continue
             seen.append(theirs)
             try:
-                out[policy.name] = {"kind": "venue"} | asdict(trade(group.outcomes, mine, theirs))
+                out[policy.name] = {"kind": "venue"} | _traded(group.outcomes, mine, theirs)
             except DataError:
                 continue
     return out
+
+
+def _traded(outcomes: Outcomes, ours: Array, theirs: Array) -> dict[str, object]:
+    """Scale ours to a policy's bad debt and cost, with and without the worst day."""
+    keep = comparable(outcomes, {("ours", 0.0): ours, ("theirs", 0.0): theirs})
+    used, mine, other = outcomes.where(keep), ours[keep], theirs[keep]
+    made, rest = asdict(trade(used, mine, other)), ~used.worst_day
+    names = ("less_margin", "less_bad_debt")
+    if not rest.any():
+        return made | {f"{name}_without_worst_day": float("nan") for name in names}
+    calm = trade(used.where(rest), mine[rest], other[rest], bootstrap=Bootstrap(draws=1))
+    return made | {f"{name}_without_worst_day": getattr(calm, name) for name in names}
 
 
 def _kpis(used: Outcomes, own: Mapping[str, Array]) -> pd.DataFrame:

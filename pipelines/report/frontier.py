@@ -152,10 +152,10 @@ def interval_table(made: Frontier) -> Table:
     return Table(head, rows, classes)
 
 
-def against_table(made: Frontier) -> Table:
+def against_table(against: pd.DataFrame) -> Table:
     """Return what one constant on our margins brings against each policy and venue."""
     rows, classes = [], []
-    for name, r in made.against.iterrows():
+    for name, r in against.iterrows():
         rows.append(
             [
                 NAMES.get(str(name), str(name)),
@@ -168,15 +168,17 @@ def against_table(made: Frontier) -> Table:
                 number(r["our_shortfall_bp"], 2),
                 percent(r["less_margin"], 1),
                 _ends(r["less_margin_ends"]),
+                percent(r["less_margin_without_worst_day"], 1),
                 percent(r["less_bad_debt"], 1),
                 _ends(r["less_bad_debt_ends"]),
+                percent(r["less_bad_debt_without_worst_day"], 1),
             ]
         )
         classes.append("anchor" if r["kind"] == "venue" else "")
     head = (
         "against", "markets", "rows", "its average margin", "covered", "shortfall, bp", "our average margin",
-        "our shortfall, bp", "same bad debt: less margin", "90 % interval", "same margin: less bad debt",
-        "90 % interval",
+        "our shortfall, bp", "same bad debt: less margin", "90 % interval", "without the worst day",
+        "same margin: less bad debt", "90 % interval", "without the worst day",
     )  # fmt: skip
     return Table(head, rows, classes)
 

@@ -78,9 +78,13 @@ def test_the_section_shows_figure_and_losers(review: Review, against_venues: lis
         assert len(levels_table(made.table).rows) == made.table.index.get_level_values("policy").nunique()
         assert any("this proposal" in row[0] for row in interval_table(made).rows)
     lost = [f for f in against_venues for x in f.against["less_margin"] if x < 0]
-    shown = "".join(cell for f in lost for row in against_table(f).rows for cell in row)
+    shown = "".join(cell for f in lost for row in against_table(f.against).rows for cell in row)
     assert not lost or "-" in shown
-    assert all(len(r) == len(against_table(f).head) for f in against_venues for r in against_table(f).rows)
+    assert all(
+        len(r) == len(against_table(f.against).head)
+        for f in against_venues
+        for r in against_table(f.against).rows
+    )
 
 
 def test_no_levels_no_frontier(review: Review) -> None:
