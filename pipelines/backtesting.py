@@ -14,6 +14,7 @@ from calibrator.backtest.report import plain, summary
 from calibrator.backtest.table import coverage_table
 from calibrator.calibrate.margin import initial_margin, round_up
 from calibrator.config import Config, MarketConfig
+from calibrator.data.events import events_between
 from calibrator.errors import DataError
 from calibrator.frames import SCHEDULE_HISTORY, conform
 from calibrator.scores import qlike
@@ -132,10 +133,27 @@ def backtest(
     shocked = cascades(production, bars, population)
     content |= accounts.summary() | ({"cascade": shocked.summary()} if shocked is not None else {})
     curves = frontiers(production, bars)
+    content["expected_misses"] = expected_misses(margins)
     content["frontier"] = {f.label: f.summary() for f in curves}
     return Backtest(
         held, coverage, kpis, policies, replays, population, scores, content, accounts, shocked, curves
     )
+
+
+def expected_misses(margins: pd.DataFrame) -> list[dict[str, str]]:
+    """List the events on these markets and dates that no volatility model can see coming."""
+    first, last = margins["origin"].min().date(), margins["origin"].max().date()
+    found = [e for e in events_between(first, last, set(margins["market"])) if e.expected_miss]
+    return [
+        {
+            "name": e.name,
+            "start": e.start.isoformat(),
+            "end": e.end.isoformat(),
+            "what": e.what,
+            "source": e.source,
+        }
+        for e in found
+    ]
 
 
 def below_forecast(margins: pd.DataFrame) -> pd.DataFrame:

@@ -98,3 +98,11 @@ def test_no_levels_no_frontier(review: Review) -> None:
         review.production.decisions,
     )
     assert frontiers(changed, review.bars) == []
+
+
+def test_expected_misses_are_listed_by_name_and_source(review: Review) -> None:
+    listed = review.backtest.summary["expected_misses"]
+    shown = [e for e in review.events(*review.markets) if e.expected_miss]
+    assert [x["name"] for x in listed] == [e.name for e in shown]
+    assert "USDC depeg" in [e.name for e in shown]
+    assert all(x["source"] and x["start"] <= x["end"] for x in listed)
