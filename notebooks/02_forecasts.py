@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # No single forecaster wins everywhere: the combination is never far from the best
+# # The combination loses 10 % less than log-HAR, and in no year 40 % more than the best in hindsight
 #
 # **Question.** Which variance forecast would have been best, and does the published one keep up?
 # Needs a finished run: `make run` (or point `CALIBRATOR_HOME` at a home).
@@ -55,7 +55,17 @@ table.div(table["har"], axis=0).round(3)
 
 # %%
 years = wide.groupby(wide.index.get_level_values("origin").year).mean()
-pd.DataFrame({
-    "best": years.drop(columns="combination").idxmin(axis=1),
-    "combination / best": (years["combination"] / years.drop(columns="combination").min(axis=1)).round(3),
-})
+single = years.drop(columns="combination")
+behind = years["combination"] / single.min(axis=1)
+pd.DataFrame({"best": single.idxmin(axis=1), "combination / best": behind.round(3)})
+
+# %% [markdown]
+# On this measure (squared returns, which GARCH models are fitted on) GJR-t is the best of most years. Whoever had
+# chosen another one forecaster for good would have lost more in some year than the combination did.
+
+# %%
+# The title holds.
+assert table.loc["all", "combination"] < 0.9 * table.loc["all", "har"]
+assert behind.max() < 1.4
+assert single.idxmin(axis=1).nunique() > 1
+single.div(single.min(axis=1), axis=0).max().round(2)

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Speed limits cost coverage only where a crash comes from a calm
+# # A limit of 5 % a day lags the tail in 4 of 10 decisions, one of 40 % in fewer than 3 of 100
 #
 # **Question.** What do floor and speed limits do to a margin, and what does a slower schedule cost?
 # Needs a finished run: `make run` (or point `CALIBRATOR_HOME` at a home).
@@ -50,7 +50,8 @@ for increase in (0.05, 0.10, 0.20, 0.40):
     published = limit(target, np.zeros(len(target)), limits=limits, whole=all_whole, complete=all_whole)
     rows.append({"max_increase": increase, "lags": np.mean(published < 0.999 * target),
                  "average": published.mean(), "largest daily rise": np.max(published[1:] / published[:-1] - 1)})
-pd.DataFrame(rows).round(4)
+limited = pd.DataFrame(rows).set_index("max_increase")
+limited.round(4)
 
 # %% [markdown]
 # A schedule is a plan: what is announced for the next decisions.
@@ -58,3 +59,9 @@ pd.DataFrame(rows).round(4)
 # %%
 plan = pd.read_parquet(run / "plan.parquet")
 plan[plan["origin"] == plan["origin"].max()]
+
+# %%
+# The title holds, and the schedule that is published lags in fewer than 2 of 100.
+assert 0.35 < limited.loc[0.05, "lags"] < 0.45
+assert limited.loc[0.40, "lags"] < 0.03
+assert (ratio < 0.999).mean() < 0.02

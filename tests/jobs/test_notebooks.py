@@ -1,5 +1,6 @@
 """The notebooks: one question each, short, paired with a text file, and they run."""
 
+import re
 from pathlib import Path
 
 import jupytext
@@ -30,7 +31,12 @@ def test_a_notebook_is_short_says_its_finding_and_equals_its_pair(path: Path) ->
     assert len(text.cells) < 20
     first = text.cells[0]
     assert first.cell_type == "markdown"
-    assert first.source.startswith("# ")
+    title = first.source.splitlines()[0]
+    assert re.match(r"# .*\d", title), "the title states a finding, with a number"
+    last = text.cells[-1]
+    assert last.cell_type == "code"
+    assert last.source.startswith("# The title holds")
+    assert "assert " in last.source
     assert first.source.count("**Question.**") == 1
     assert [(c.cell_type, c.source) for c in text.cells] == [(c.cell_type, c.source) for c in notebook.cells]
     assert not any(c.get("outputs") for c in notebook.cells)
