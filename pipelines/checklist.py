@@ -191,6 +191,8 @@ def _benchmarks(e: Evidence) -> Judged:
 def _forecast(e: Evidence) -> Judged:
     scores = e.challenged.forecasts.loc["*"]
     others = scores.drop("combination")
+    if others.isna().all():
+        return NONE, "no decision with a known outcome was forecast by every model"
     best = str(others.idxmin())
     told = f"QLIKE {scores['combination']:.4f}, best single model {best} {others.min():.4f}"
     return _judged(bool(scores["combination"] <= others.min() * 1.02), told)

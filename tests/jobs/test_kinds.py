@@ -33,7 +33,7 @@ SETTINGS = {
     "forecast": {"horizon": 1, "cadence": 1, "har_window": 300, "garch_window": 250, "learner_seeds": 1},
     "regime": {"window": 200, "min_window": 100},
     "margin": {"close_out": 1, "tail_window": 100, "tail_min": 30, "floor_window": 100, "plan_steps": 2},
-    "backtest": {"accounts": {"count": 20}},
+    "backtest": {"accounts": {"count": 20}, "sensitivity": {"mode": "off"}},
     "retrain": {"shadow": 80, "draws": 99, "challengers": {"quick": {"combination_memory": 0.98}}},
     "tracking": {"enabled": False},
 }  # fmt: skip

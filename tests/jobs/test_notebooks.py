@@ -16,7 +16,7 @@ PAIRS = sorted(FOLDER.glob("*.py"))
 SMALL = [
     "forecast.learner_refit=2000", "forecast.garch_refit=2000", "backtest.accounts={count: 50}",
     "tracking={enabled: false}", "data.markets=[SPX, WTI]", "jobs={reuse: false}",
-    "margin.plan_steps=2", "backtest.sensitivity={mode: off}",
+    "margin.plan_steps=2", "backtest.sensitivity={mode: 'off'}",
 ]  # fmt: skip
 
 
