@@ -303,7 +303,8 @@ def liquidations(  # noqa: PLR0913, PLR0917 - one parameter per option
         files = Files(*(tuple(f or ()) for f in (lending, seized, panel, accounts)))
         with bars(console) as progress:
             done = run(settings, files, as_of=at, progress=progress)
-        made = write(done, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        docs = DOCS if write_docs else None
+        made = write(done, home=home, made_on=now.date(), docs=docs, name=config.stem)
         console.print(made["table"].read_text(), markup=False, highlight=False)
         print_files(made, console)
 

@@ -9,6 +9,7 @@ the first such bar after the opening is found by descending a table of running m
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from calibrator.backtest.terms import Flags, Floats, Integers, Prices, Terms
@@ -76,7 +77,7 @@ def search_events(prices: Prices, terms: Terms, positions: Positions, latency: i
     breached = np.full(count, -1, dtype="int64")
     self_inflicted = np.zeros(count, dtype=bool)
     for direction in (1, -1):
-        for tier in np.unique(positions.tier):
+        for tier in range(len(terms.maintenance)):
             rows = np.flatnonzero((positions.direction == direction) & (positions.tier == tier))
             if not len(rows):
                 continue
@@ -95,18 +96,30 @@ def search_events(prices: Prices, terms: Terms, positions: Positions, latency: i
 
 
 def _first_below(values: Floats, bound: Floats, begin: Integers, end: Integers) -> Integers:
-    """Return per bound the first position in ``[begin, end]`` whose value is below it, -1 if none.
+    """Return per bound the first position in ``[begin, end]`` whose value is below it, -1 if none."""
+    return _descended(_minima(values), bound, begin, end)
 
-    Row ``j`` of the table holds minima over blocks of ``2**j``. Blocks without a hit are skipped from the
-    largest down; what remains is the first hit.
-    """
-    table = [values]
-    while 2 * (width := 1 << (len(table) - 1)) <= len(values):
-        table.append(np.minimum(table[-1][:-width], table[-1][width:]))
-    at = begin.copy()
-    for j in range(len(table) - 1, -1, -1):
-        fits = at + (1 << j) <= end + 1
-        minimum = table[j][np.where(fits, at, 0)]
-        at += np.where(fits & ~(minimum < bound), 1 << j, 0)
-    found = at <= end
-    return np.where(found, at, -1)
+
+def _minima(values: Floats) -> Floats:
+    """Row ``j`` holds minima over the ``2**j`` values from each position on, as far as they reach."""
+    rows = max(len(values).bit_length(), 1)
+    table = np.empty((rows, len(values)))
+    table[0] = values
+    for j in range(1, rows):
+        half = 1 << (j - 1)
+        table[j, : len(values) - half] = np.minimum(table[j - 1, : len(values) - half], table[j - 1, half:])
+        table[j, len(values) - half :] = table[j - 1, len(values) - half :]
+    return table
+
+
+@numba.njit(cache=True)
+def _descended(table: Floats, bound: Floats, begin: Integers, end: Integers) -> Integers:
+    """Skip blocks without a hit, the largest that fit first; what remains is the first hit."""
+    out = np.empty(len(bound), np.int64)
+    for i in range(len(bound)):
+        at, stop = begin[i], end[i] + 1
+        for j in range(len(table) - 1, -1, -1):
+            if at + (1 << j) <= stop and not table[j, at] < bound[i]:
+                at += 1 << j
+        out[i] = at if at < stop else -1
+    return out

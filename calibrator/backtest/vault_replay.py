@@ -24,8 +24,9 @@ class VaultReplay:
         One row per real vault-day: ``vault, day, fate, breached_at``.
     liquidations : pandas.DataFrame
         The first breach of every debt of a vault: ``vault, life, time, collateral, debt, price, depth,
-        acted``, ``caused`` (no real liquidation within a day) and ``shortfall`` (debt less what the
-        collateral is worth after the close-out, at least 0).
+        acted``, ``caused`` (no real liquidation within a day), ``by_change`` (a rise of the ratio did it:
+        at the ratio of the bar before the vault would have been safe at the same price) and ``shortfall``
+        (debt less what the collateral is worth after the close-out, at least 0).
     vaults : int
         Vaults that ever owed anything.
     average_ratio : float
@@ -40,15 +41,19 @@ class VaultReplay:
     def summary(self) -> dict[str, float | int]:
         """Return counts and sums: fates of vault-days, caused liquidations, shortfall, capital asked.
 
+        ``by_change_share`` is the part of the debt liquidated that a rise of the ratio liquidated by itself.
+
         Examples
         --------
         >>> days = pd.DataFrame({"vault": ["1"], "day": [0], "fate": ["later"], "breached_at": [pd.NaT]})
-        >>> none = pd.DataFrame({"vault": [], "caused": [], "shortfall": [], "debt": []})
+        >>> none = pd.DataFrame({"vault": [], "caused": [], "by_change": [], "shortfall": [], "debt": []})
         >>> VaultReplay(days, none, 3, 1.3).summary()["later"]
         1
         """
         fates = self.days["fate"].value_counts()
         caused = self.liquidations[self.liquidations["caused"].astype(bool)]
+        changed = self.liquidations[self.liquidations["by_change"].astype(bool)]
+        total = float(self.liquidations["debt"].sum())
         return {
             "vaults": self.vaults,
             "vault_days": len(self.days),
@@ -56,7 +61,9 @@ class VaultReplay:
             "liquidations": len(self.liquidations),
             "caused": len(caused),
             "caused_vaults": int(caused["vault"].nunique()),
-            "debt_liquidated": float(self.liquidations["debt"].sum()),
+            "by_change": len(changed),
+            "by_change_share": float(changed["debt"].sum()) / total if total > 0 else 0.0,
+            "debt_liquidated": total,
             "shortfall": float(self.liquidations["shortfall"].sum()),
             "with_shortfall": int((self.liquidations["shortfall"] > 0).sum()),
             "average_ratio": self.average_ratio,
@@ -123,7 +130,9 @@ def replay_vaults(
     sold = oracle.market[np.minimum(first["bar"].to_numpy(int) + close_out, len(oracle.market) - 1)]
     worth = first["collateral"].to_numpy(float) * sold
     liquidations = first.assign(
-        shortfall=np.maximum(first["debt"].to_numpy(float) - worth, 0.0), caused=_caused(first, books)
+        shortfall=np.maximum(first["debt"].to_numpy(float) - worth, 0.0),
+        caused=_caused(first, books),
+        by_change=_by_change(first, ratio),
     )
     return VaultReplay(
         _fates(books, oracle, ratio, first, patience=patience),
@@ -142,6 +151,13 @@ def _caused(first: pd.DataFrame, books: Books) -> np.ndarray:
         own = first["time"].to_numpy()[rows].astype("datetime64[D]").astype("datetime64[us]")
         out[rows] = ~near(own, days, within=DAY)
     return out
+
+
+def _by_change(first: pd.DataFrame, ratio: Floats) -> np.ndarray:
+    """Tell which vaults would have been safe at the same price under the ratio of the bar before."""
+    before = ratio[np.maximum(first["bar"].to_numpy(int) - 1, 0)]
+    value = first["collateral"].to_numpy(float) * first["price"].to_numpy(float)
+    return np.asarray(value >= before * first["debt"].to_numpy(float))
 
 
 def _fates(

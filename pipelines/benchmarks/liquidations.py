@@ -50,7 +50,9 @@ SAID_RATIO: Final = (
     "A vault is liquidated in its first breach. `real`: the ratio really asked; `as recorded`: the "
     "calibrated ratio, owners do what they did; `distance kept`: the calibrated ratio, owners hold as "
     "many times it as they held of the real one. Fates are of the {days} real vault-days; `caused` have"
-    " no real liquidation within a day (those of `real` are the error of the rebuilt books). "
+    " no real liquidation within a day (those of `real` are the error of the rebuilt books); `by_change`"
+    " those that a rise of the ratio liquidated by itself, which were safe at the ratio of the bar before, "
+    "and their share of the debt liquidated. "
     "`shortfall` is debt less collateral at the market's price after the close-out of {length} bars."
 )
 SAID_LENDING: Final = (
@@ -262,8 +264,10 @@ def _words(left: dict[str, int]) -> str:
     return ", ".join(f"{n} ({why})" for why, n in left.items() if n) or "nothing"
 
 
-def write(outcome: Outcome, *, home: Path, made_on: date, docs: Path | None = None) -> dict[str, Path]:
-    """Write tables, numbers and one figure per really liquidated vault to ``home/benchmarks/liquidations/``.
+def write(
+    outcome: Outcome, *, home: Path, made_on: date, docs: Path | None = None, name: str = "liquidations"
+) -> dict[str, Path]:
+    """Write tables, numbers and one figure per really liquidated vault to ``home/benchmarks/<name>/``.
 
     Parameters
     ----------
@@ -272,27 +276,29 @@ def write(outcome: Outcome, *, home: Path, made_on: date, docs: Path | None = No
     made_on : datetime.date
         Printed in the Markdown.
     docs : pathlib.Path, optional
-        Folder ``docs/benchmarks``; receives ``liquidations.md``.
+        Folder ``docs/benchmarks``; receives ``<name>.md``.
+    name : str
+        Of the configuration.
 
     Returns
     -------
     dict of str to pathlib.Path
         What was written, by what it is.
     """
-    folder = home / "benchmarks" / "liquidations"
+    folder = home / "benchmarks" / name
     (folder / "vaults").mkdir(parents=True, exist_ok=True)
     page = markdown(outcome.tables, made_on=made_on).replace("# Speed", "# Recorded liquidations", 1)
     page = page.replace(SPEED_NOTE, SAID_ALL)
     numbers = {t.title: _plain(t.frame) for t in outcome.tables}
     out = {
-        "table": save(folder / "liquidations.md", page),
-        "numbers": save_json(folder / "liquidations.json", numbers),
+        "table": save(folder / f"{name}.md", page),
+        "numbers": save_json(folder / f"{name}.json", numbers),
     }
     if outcome.vaults is not None:
         out["vaults"] = vault_figures(outcome.vaults, folder / "vaults")
     if docs is not None:
         docs.mkdir(parents=True, exist_ok=True)
-        out["committed table"] = save(docs / "liquidations.md", page)
+        out["committed table"] = save(docs / f"{name}.md", page)
     return out
 
 

@@ -201,6 +201,7 @@ def isolated_table(*, scale: float, clock: Clock) -> pd.DataFrame:
     row |= {f"{name}_s": float(seconds[name].median()) for name in tasks}
     row |= {
         "naive_to_heaps": ratio(seconds, slow="naive", fast="heaps"),
+        "naive_to_search": ratio(seconds, slow="naive", fast="search"),
         "asked": 100.0,
         "scan_to_search": ratio(seconds, slow="scan", fast="search"),
         "plain_loop_s": plain,

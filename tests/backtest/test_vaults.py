@@ -128,6 +128,24 @@ def test_shortfall_is_what_the_sale_leaves_unpaid() -> None:
     assert kept.liquidations["time"].iloc[0] > wide.liquidations["time"].iloc[0]
 
 
+def test_a_rise_of_the_ratio_is_told_from_a_fall_of_the_price() -> None:
+    flat = np.full(400, 100.0)
+    fallen = np.where(np.arange(400) < 50, 100.0, 80.0)
+    rising = np.where(np.arange(399) < 60, 1.3, 1.5)
+    books = rebuild(
+        rows(("a", 0, 10, 700), ("b", 0, 10, 500)),
+        rows(("c", 3, 1, 1)),
+        fees=Fees(FEES.time[:0], np.array([])),
+    )
+    for price, ratio, by_change in ((flat, rising, 1), (fallen, rising, 0)):
+        done = replay_vaults(books, delayed(hours(400), price, delay=1), ratio, close_out=1)
+        assert done.liquidations["vault"].tolist() == ["a"]
+        assert done.summary()["by_change"] == by_change
+        assert done.summary()["by_change_share"] == float(by_change)
+    kept = replay_vaults(books, delayed(hours(400), flat, delay=1), np.full(399, 1.3), close_out=1)
+    assert kept.summary()["by_change_share"] == 0.0
+
+
 def test_bad_input() -> None:
     good, none = rows(("a", 0, 10, 100)), rows(("a", 3, 1, 1))
     with pytest.raises(DataError, match="there must be at least one row, there are 0"):
