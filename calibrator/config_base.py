@@ -20,6 +20,13 @@ def _utc(value: object) -> object:
     return value
 
 
+def _off(value: object) -> object:
+    """Read the bare ``off`` of a YAML file, which is a boolean there, as the word."""
+    return "off" if value is False else value
+
+
+Switch = BeforeValidator(_off)
+"""For words of which one is ``off``."""
 Utc = Annotated[AwareDatetime, BeforeValidator(_utc)]
 Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from calibrator.config_base import Section
+from calibrator.config_base import Section, Switch
 
 Move = Annotated[float, Field(gt=-1, le=10, allow_inf_nan=False)]
 EVERY = "*"
@@ -29,7 +29,7 @@ class ScenariosConfig(Section):
 class SensitivityConfig(Section):
     """Every parameter moved down and up, one at a time, on the forecasts of the run."""
 
-    mode: Literal["full", "brief", "off"] = Field(
+    mode: Annotated[Literal["full", "brief", "off"], Switch] = Field(
         "brief", description="all entries as they are published; a sample, with rarer tail estimates; nothing"
     )
     entries: int = Field(6, ge=1, le=1000, description="markets or pairs in the sample")

@@ -1,10 +1,10 @@
 """The anti-procyclical tools and the conformal step: how a margin is kept calm, and never too calm."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from calibrator.config_base import Bars, Fraction, Section, Share
+from calibrator.config_base import Bars, Fraction, Section, Share, Switch
 from calibrator.domain import ChangeLimits, StepLimits
 
 
@@ -38,7 +38,7 @@ class ToolsConfig(Section):
         0.0, description="weight of the most stressed month (article 28 (b): 0.25); 0 = off"
     )
     stressed_window: Bars = Field(730, description="decisions among which the most stressed month is found")
-    hold: Literal["off", "stress", "elevated"] = Field(
+    hold: Annotated[Literal["off", "stress", "elevated"], Switch] = Field(
         "off", description="regime from which on a margin does not fall"
     )
 

@@ -228,6 +228,15 @@ def test_times_without_zone_are_utc(text: str, expected: object, tmp_path: Path)
     assert load_config(write(tmp_path, HEAD + f"as_of: {text}\n")).as_of == expected
 
 
+@pytest.mark.parametrize("spelled", ["off", "'off'", "no"])
+def test_a_bare_off_is_the_word(spelled: str, tmp_path: Path) -> None:
+    sections = ["data: {source: embedded, bar: 1d}", "backtest:", f"  sensitivity:\n    mode: {spelled}"]
+    sections += ["margin:", f"  tools:\n    hold: {spelled}"]
+    (tmp_path / "c.yaml").write_text("\n".join(sections))
+    found = load_config(tmp_path / "c.yaml")
+    assert (found.backtest.sensitivity.mode, found.margin.tools.hold) == ("off", "off")
+
+
 def test_a_markets_settings_fall_back_to_those_of_its_role() -> None:
     raw = {
         "data": {"source": "embedded"},
