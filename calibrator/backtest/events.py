@@ -97,7 +97,8 @@ def search_events(prices: Prices, terms: Terms, positions: Positions, latency: i
 
 def _first_below(values: Floats, bound: Floats, begin: Integers, end: Integers) -> Integers:
     """Return per bound the first position in ``[begin, end]`` whose value is below it, -1 if none."""
-    return _descended(_minima(values), bound, begin, end)
+    found: Integers = _descended(_minima(values), bound, begin, end)
+    return found
 
 
 def _minima(values: Floats) -> Floats:
