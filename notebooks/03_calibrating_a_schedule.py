@@ -61,7 +61,8 @@ plan = pd.read_parquet(run / "plan.parquet")
 plan[plan["origin"] == plan["origin"].max()]
 
 # %%
-# The title holds, and the schedule that is published lags in fewer than 2 of 100.
+# The title holds. The published schedule rises by at most 2 % a session, so that it liquidates next to nobody by
+# itself; its floor and long-run pull keep it from lagging more than 1 decision in 7.
 assert 0.35 < limited.loc[0.05, "lags"] < 0.45
 assert limited.loc[0.40, "lags"] < 0.03
-assert (ratio < 0.999).mean() < 0.02
+assert (ratio < 0.999).mean() < 1 / 7
