@@ -333,6 +333,30 @@ def fuzz(
         print_files(files, console)
 
 
+@app.command()
+def coverage(
+    home: Annotated[Path, HOME] = Path("home"),
+    scale: Annotated[float, SCALE] = 1.0,
+    write_docs: Annotated[bool, WRITE_DOCS] = False,  # noqa: FBT002
+    debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002
+) -> None:
+    """Simulate how often each test of the coverage battery rejects a margin that is right.
+
+    Example: `python -m pipelines benchmark coverage --scale 0.01`
+    """
+    now = datetime.now(UTC)
+    console = Console()
+    with reported(debug=debug):
+        from pipelines.benchmarks.coverage_sizes import run, write  # noqa: PLC0415 - keeps --help fast
+        from pipelines.progress import bars  # noqa: PLC0415
+
+        with bars(console) as progress:
+            table = run(scale=scale, progress=progress)
+        files = write(table, home=home, made_on=now.date(), docs=DOCS if write_docs else None)
+        console.print(files["table"].read_text(), markup=False, highlight=False)
+        print_files(files, console)
+
+
 def _steps(text: str | None) -> tuple[int, ...] | None:
     from calibrator.errors import ConfigError  # noqa: PLC0415 - keeps --help fast
 

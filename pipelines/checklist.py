@@ -170,6 +170,16 @@ def _clustered(column: str) -> Callable[[Evidence], Judged]:
     return judge
 
 
+def _shortfalls(e: Evidence) -> Judged:
+    table = e.validation.tails
+    if table.empty:
+        return NONE, "no tail has losses"
+    rejected = int((table["z2_p_value"] <= SIZE).sum())
+    allowed = int(binom.ppf(0.95, len(table), SIZE))
+    told = f"Z2 rejects {rejected} of {len(table)} at 5 %, at most {allowed} by chance"
+    return _judged(rejected <= allowed, told)
+
+
 def _late(e: Evidence) -> Judged:
     rows = [r for r in e.section("coverage").get("pooled", []) if r.get("coverage_high_variance") is not None]
     if not rows:
@@ -340,6 +350,7 @@ RULES: Final[tuple[tuple[str, str, Callable[[Evidence], Judged]], ...]] = (
     ("outcomes", "No more rejections than chance gives when markets fall together", _together),
     ("outcomes", "Breaches do not follow breaches", _clustered("independence_p_value")),
     ("outcomes", "Nothing known beforehand predicts a breach", _clustered("dynamic_quantile_p_value")),
+    ("outcomes", "Losses beyond the quantile are no larger than the expected shortfall", _shortfalls),
     ("outcomes", f"Coverage after high variance within {LATE:.0%} of what is asked", _late),
     ("outcomes", "Recorded liquidations are replayed", _recorded),
     ("outcomes", "Events that no volatility model can see stay in the figures", _misses),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrator.calibrate.procyclicality import long_run_floor
+from calibrator.calibrate.floors import long_run_floors_at
 from calibrator.config import Config
 from calibrator.features import Clock
 from pipelines.forecasting import Forecasts
@@ -39,14 +39,9 @@ def whole_decisions(
 
 def long_run_floors(found: Losses, level: float, config: Config) -> Array:
     """Return the long-run quantile of each market's and side's own losses, (decisions, markets, sides)."""
-    out = np.full(found.values.shape[:3], np.nan)
+    margin, out = config.margin, np.full(found.values.shape[:3], np.nan)
+    settings = {"share": 1.0, "window": margin.floor_window, "least": margin.tail_min}
     for market, side in np.ndindex(out.shape[1:]):
-        out[:, market, side] = long_run_floor(
-            found.values[:, market, side],
-            found.known[:, market],
-            share=1.0,
-            level=level,
-            window=config.margin.floor_window,
-            least=config.margin.tail_min,
-        )
+        own, known = found.values[:, market, side], found.known[:, market]
+        out[:, market, side] = long_run_floors_at(own, known, levels=(level,), **settings)[:, 0]
     return out

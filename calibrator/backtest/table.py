@@ -23,6 +23,7 @@ from calibrator.backtest.coverage import (
 )
 from calibrator.backtest.dynamic_quantile import dynamic_quantile
 from calibrator.backtest.losses import REALIZED_VARIANCE, ROW, conform_losses
+from calibrator.backtest.overlap import overlapping_breaches
 from calibrator.frames import MARGINS, conform
 
 Hits = npt.NDArray[np.bool_]
@@ -65,7 +66,8 @@ def coverage_table(
         and losses ``without_margin``, which no other column counts; ``kupiec_p_value`` (asymptotic, pooled,
         information only); decision p-values ``two_sided_p_value``, ``excess_p_value``,
         ``independence_p_value``, ``conditional_p_value`` (all series) and ``dynamic_quantile_p_value`` (first
-        series); ``excess_p_value_smallest`` over the series; ``zone`` of the median series;
+        series); ``overlapping_p_value`` (too many breaches over all origins, against simulated overlap;
+        missing without overlap); ``excess_p_value_smallest`` over the series; ``zone`` of the median series;
         ``coverage_high_variance`` with its observations (missing without ``realized_variance``); and
         ``worst_loss_to_margin`` with its origin. Without a single observation the measures are missing.
 
@@ -130,7 +132,7 @@ def _measure(one: pd.DataFrame, *, level: float, overlap: int, draws: int) -> di
     ratio = (x["loss"] / x["margin"]).to_numpy()
     by_origin = np.maximum.reduceat(hits, np.flatnonzero(~x["origin"].duplicated().to_numpy()))
     high = x["high"].to_numpy()
-    series = _series(x, overlap)
+    series = series_of(x, overlap)
     return {
         "observations": len(hits),
         "breaches": int(hits.sum()),
@@ -138,6 +140,7 @@ def _measure(one: pd.DataFrame, *, level: float, overlap: int, draws: int) -> di
         "worst_start_coverage": 1 - float(by_origin.mean()),
         **counts,
         **_tests([hits[i] for i in series], level),
+        "overlapping_p_value": _overlapping(x, hits, level, overlap),
         "kupiec_p_value": kupiec(int(hits.sum()), len(hits), level=level).p_value,
         "dynamic_quantile_p_value": _regression(hits, x["margin"].to_numpy(), series[0], level, draws),
         "coverage_high_variance": 1 - float(hits[high].mean()) if high.any() else float("nan"),
@@ -147,12 +150,27 @@ def _measure(one: pd.DataFrame, *, level: float, overlap: int, draws: int) -> di
     }
 
 
-def _series(x: pd.DataFrame, overlap: int) -> list[npt.NDArray[np.int64]]:
-    """Return positions of each series: rows of one start, every ``overlap``-th, in time order."""
+def series_of(x: pd.DataFrame, overlap: int) -> list[npt.NDArray[np.int64]]:
+    """Return positions of series that share no bar: rows of one start, every ``overlap``-th, in time order.
+
+    Examples
+    --------
+    >>> [s.tolist() for s in series_of(pd.DataFrame({"start": [0, 1, 0, 1, 0, 1]}), 2)]
+    [[0, 4], [2], [1, 5], [3]]
+    """
     positions = np.arange(len(x))
     starts = [positions[(x["start"] == s).to_numpy()] for s in np.unique(x["start"])]
     split = [rows[offset::overlap] for rows in starts for offset in range(overlap)]
     return [rows for rows in split if len(rows)]
+
+
+def _overlapping(x: pd.DataFrame, hits: Hits, level: float, overlap: int) -> float:
+    """Return the p-value of too many breaches over all origins of the first start, overlap and all."""
+    if overlap == 1:
+        return float("nan")
+    first = hits[(x["start"] == x["start"].min()).to_numpy()]
+    shared = min(overlap, len(first))
+    return overlapping_breaches(int(first.sum()), len(first), level=level, overlap=shared).decision_p_value
 
 
 def _tests(series: list[Hits], level: float) -> dict[str, object]:
@@ -163,15 +181,15 @@ def _tests(series: list[Hits], level: float) -> dict[str, object]:
     )
     return {
         "series": len(series),
-        "two_sided_p_value": _median(
+        "two_sided_p_value": combined(
             _over(series, lambda h: kupiec(int(h.sum()), len(h), level=level).decision_p_value)
         ),
-        "excess_p_value": _median(excess),
+        "excess_p_value": combined(excess),
         "excess_p_value_smallest": min(excess),
-        "independence_p_value": _median(
+        "independence_p_value": combined(
             _over(long, lambda h: christoffersen_independence(h).decision_p_value)
         ),
-        "conditional_p_value": _median(
+        "conditional_p_value": combined(
             _over(long, lambda h: christoffersen_conditional(h, level=level).decision_p_value)
         ),
         "zone": lights[len(lights) // 2].zone,
@@ -182,8 +200,18 @@ def _over(series: list[Hits], test: Callable[[Hits], float]) -> list[float]:
     return [test(h) for h in series]
 
 
-def _median(p_values: list[float]) -> float:
-    """Combine p-values of dependent series; one alone stays as it is, none cannot reject."""
+def combined(p_values: list[float]) -> float:
+    """Combine p-values of dependent series: twice the median; one alone stays, none cannot reject.
+
+    References
+    ----------
+    Rüschendorf, L. (1982). Random variables with maximum sums. Advances in Applied Probability 14.
+
+    Examples
+    --------
+    >>> combined([0.01, 0.04, 0.9]), combined([0.03]), combined([])
+    (0.08, 0.03, 1.0)
+    """
     if not p_values:
         return 1.0
     if len(p_values) == 1:

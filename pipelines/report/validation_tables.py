@@ -10,7 +10,7 @@ from calibrator.config import Config
 from pipelines.checklist import Check
 from pipelines.knobs import UNMOVED
 from pipelines.report.tables import Table
-from pipelines.report.words import MISSING, number, percent
+from pipelines.report.words import MISSING, number, p_value, percent
 from pipelines.sensitivity import Sensitivity, spelled
 from pipelines.stress import Stress
 
@@ -90,6 +90,30 @@ def _signed(value: float, digits: int) -> str:
 def unmoved() -> Table:
     """Return the parameters that are not moved, and why."""
     return Table(("parameter", "why it is not moved"), [[k, v] for k, v in UNMOVED.items()], text=2)
+
+
+def shortfalls(tails: pd.DataFrame) -> Table:
+    """Return the expected-shortfall tests of the forecast tails."""
+    rows = [
+        [
+            f"{r['market']}, {r['side']}",
+            percent(r["level"], 1),
+            number(r["observations"]),
+            number(r["breaches"]),
+            number(r["z1"], 3),
+            p_value(r["z1_p_value"]),
+            number(r["z2"], 3),
+            p_value(r["z2_p_value"]),
+            p_value(r["mcneil_frey_p_value"]),
+            number(r["mean_excess"], 2),
+        ]
+        for r in tails.to_dict("records")
+    ]
+    head = (
+        "market and side", "level", "losses", "beyond the quantile", "Z1", "p: Z1", "Z2", "p: Z2",
+        "p: McNeil-Frey", "loss / expected shortfall beyond",
+    )  # fmt: skip
+    return Table(head, rows)
 
 
 def windows(stress: Stress) -> Table:

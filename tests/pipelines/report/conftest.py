@@ -14,7 +14,7 @@ from pipelines.production import produce
 from pipelines.report.page import Review
 from pipelines.sensitivity import sensitivity
 from pipelines.stress import stress_tests
-from pipelines.validation import Validation
+from pipelines.validation import Validation, tail_tests
 
 HOSTILE = "<b>&$x_1$"
 """A market's name that would break a page, a picture or a path that trusts it."""
@@ -61,4 +61,5 @@ def checked(review: Review) -> Validation:
     """The stress tests and the sampled sensitivities of the small run."""
     funds = capital(review.production, review.backtest, review.bars)
     moved_table = sensitivity(review.production, review.backtest, review.bars, progress=silent)
-    return Validation(stress_tests(review.production, review.backtest, funds), moved_table)
+    stressed = stress_tests(review.production, review.backtest, funds)
+    return Validation(stressed, moved_table, tail_tests(review.production))

@@ -76,6 +76,11 @@ def before_all_events(e: Evidence) -> Evidence:
     return frame(e, "margins", origin=pd.Timestamp("1990-01-01", tz="UTC"))
 
 
+def tailed(e: Evidence, p_value: float) -> Evidence:
+    tails = e.validation.tails.assign(z2_p_value=p_value)
+    return replace(e, validation=replace(e.validation, tails=tails))
+
+
 def late(e: Evidence, coverage: float) -> Evidence:
     return summary(e, coverage={"pooled": [POOLED | {"coverage_high_variance": coverage}]})
 
@@ -107,6 +112,8 @@ FLIPS: list[tuple[str, Change, str]] = [
     ("Breaches do not follow", lambda e: frame(e, "coverage", independence_p_value=0.001), "fail"),
     ("Breaches do not follow", lambda e: frame(e, "coverage", independence_p_value=0.5), "pass"),
     ("Nothing known beforehand", lambda e: frame(e, "coverage", dynamic_quantile_p_value=0.01), "fail"),
+    ("no larger than the expected", lambda e: tailed(e, 0.001), "fail"),
+    ("no larger than the expected", lambda e: tailed(e, 0.5), "pass"),
     ("after high variance", lambda e: summary(e, coverage={"pooled": [POOLED]}), "not applicable"),
     ("after high variance", lambda e: late(e, 0.97), "fail"),
     ("after high variance", lambda e: late(e, 0.985), "pass"),

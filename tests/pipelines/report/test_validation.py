@@ -197,6 +197,26 @@ def test_stress_of_the_run_is_consistent_with_its_margins(review: Review, checke
     assert fall["shortfall"] == pytest.approx(np.maximum(0.3 - margins, 0).mean())
 
 
+def test_the_tails_are_tested_on_every_market_and_side(review: Review, checked: Validation) -> None:
+    roles = {m: d.terms.role for m, d in review.production.decisions.items()}
+    expected = {
+        (m, s) for m, r in roles.items() for s in (["long"] if r == "collateral" else ["long", "short"])
+    }
+    assert set(zip(checked.tails["market"], checked.tails["side"], strict=True)) == expected
+    tails = in_window(review.production.tails(), review.production.config)
+    both = tails.merge(
+        in_window(review.production.losses, review.production.config), on=["market", "origin", "side"]
+    )
+    for r in checked.tails.itertuples():
+        own = both[(both["market"] == r.market) & (both["side"] == r.side)].dropna(subset="loss")
+        beyond = own[own["loss"] > own["quantile"]]
+        assert (r.observations, r.breaches) == (len(own), len(beyond))
+        ratio = (beyond["loss"] / beyond["expected_shortfall"]).to_numpy()
+        assert r.mean_excess == pytest.approx(ratio.mean())
+        assert r.z1 == pytest.approx(1 - ratio.mean())
+        assert r.z2 == pytest.approx(1 - ratio.sum() / (len(own) * 0.01))
+
+
 def test_a_configured_move_is_a_scenario(review: Review) -> None:
     config = review.production.config
     named = {"crash": {"BTCUSDT": -0.5, "*": -0.1}}
@@ -257,7 +277,7 @@ def test_the_report_links_to_the_pack_only_where_there_is_one(review: Review) ->
 
 
 def test_switched_off_the_sensitivities_are_left_out(review: Review, checked: Validation) -> None:
-    made = build_pack(review, Validation(checked.stress, None))
+    made = build_pack(review, replace(checked, sensitivity=None))
     assert "Switched off for this run" in made.page
     off = [c for c in made.checks if c.area == "sensitivity"]
     assert [c.status for c in off] == ["not applicable"] * 2
