@@ -40,8 +40,9 @@ def whole_decisions(
 def long_run_floors(found: Losses, level: float, config: Config) -> Array:
     """Return the long-run quantile of each market's and side's own losses, (decisions, markets, sides)."""
     margin, out = config.margin, np.full(found.values.shape[:3], np.nan)
-    settings = {"share": 1.0, "window": margin.floor_window, "least": margin.tail_min}
+    window, least = margin.floor_window, margin.tail_min
     for market, side in np.ndindex(out.shape[1:]):
         own, known = found.values[:, market, side], found.known[:, market]
-        out[:, market, side] = long_run_floors_at(own, known, levels=(level,), **settings)[:, 0]
+        floors = long_run_floors_at(own, known, share=1.0, levels=(level,), window=window, least=least)
+        out[:, market, side] = floors[:, 0]
     return out
