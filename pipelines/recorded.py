@@ -1,5 +1,6 @@
 """Recorded accounts of one's own: vaults and liquidations under the schedule that production makes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,6 +17,7 @@ from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
 from calibrator.config_data import FeedFile
 from calibrator.config_vaults import VaultsConfig
 from calibrator.data.inputs import read_feed
+from calibrator.data.rows import Finding
 from calibrator.data.tables import Kind, column_names, read_table
 from calibrator.domain import PPM
 from calibrator.errors import ConfigError, DataError
@@ -76,10 +78,13 @@ class Recorded:
     vaults : VaultBacktest or None
     liquidations : pandas.DataFrame or None
         See :func:`~calibrator.backtest.liquidations.event_losses`.
+    found : tuple of Finding
+        Copies and rows without an amount in the liquidation files, and lots that share an identifier.
     """
 
     vaults: VaultBacktest | None
     liquidations: pd.DataFrame | None
+    found: tuple[Finding, ...] = ()
 
     def summary(self) -> dict[str, object]:
         """Return the sections ``vaults`` and ``liquidations`` of ``backtest.json``."""
@@ -87,7 +92,7 @@ class Recorded:
         if self.vaults is not None:
             out["vaults"] = self.vaults.summary()
         if self.liquidations is not None:
-            out["liquidations"] = liquidation_summary(self.liquidations)
+            out["liquidations"] = liquidation_summary(self.liquidations, self.found)
         return out
 
 
@@ -104,7 +109,11 @@ def recorded(production: Production, bars: pd.DataFrame, *, executor: Executor =
     config = production.config
     named = config.backtest.vaults is not None
     vaults = vault_backtest(production, bars, executor=executor) if named else None
-    return Recorded(vaults, _liquidations(production, bars) if config.backtest.liquidations else None)
+    if not config.backtest.liquidations:
+        return Recorded(vaults, None)
+    events, found = _liquidations(production, bars)
+    counted = tuple(f for f in found if f.action in {"dropped", "left out", "kept"})
+    return Recorded(vaults, events, counted)
 
 
 def read_books(config: VaultsConfig) -> Books:
@@ -240,17 +249,21 @@ def reproduction(books: Books, real: pd.DataFrame, *, price_error: float) -> dic
     }
 
 
-def _liquidations(production: Production, bars: pd.DataFrame) -> pd.DataFrame:
+def _liquidations(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
     config = production.config
     data = config.data.model_copy(update={"liquidations": config.backtest.liquidations})
-    events, _ = read_feed("liquidations", data, as_of=None)
+    events, found = read_feed("liquidations", data, as_of=None)
     both = [production.margins(), production.margins(role="collateral")]
     lengths = [close_out(config, d.terms) for d in production.decisions.values()]
-    return event_losses(events, bars, pd.concat(both, ignore_index=True), close_out=max(lengths))
+    done = event_losses(events, bars, pd.concat(both, ignore_index=True), close_out=max(lengths))
+    return done, found
 
 
-def liquidation_summary(rows: pd.DataFrame) -> dict[str, object]:
+def liquidation_summary(rows: pd.DataFrame, found: Sequence[Finding] = ()) -> dict[str, object]:
     """Return counts, covered shares and shortfalls per market and side; what was left out by reason.
+
+    What the files themselves lost (copies, rows without an amount) is among the reasons; ``lots`` counts the
+    rows kept that share an identifier with an earlier one.
 
     Examples
     --------
@@ -267,9 +280,14 @@ def liquidation_summary(rows: pd.DataFrame) -> dict[str, object]:
         events=("notional", "size"), notional=("notional", "sum"), covered=("covered", "mean"),
         shortfall=("shortfall", "sum"), margin=("margin", "mean"), worst_loss=("loss", "max"),
     )  # fmt: skip
+    left_out = {str(k): int(v) for k, v in rows.loc[rows["why"] != "", "why"].value_counts().items()}
+    for f in found:
+        if f.action != "kept":
+            left_out[f.rule] = left_out.get(f.rule, 0) + f.count
     return {
         "events": len(rows),
-        "left_out": {str(k): int(v) for k, v in rows.loc[rows["why"] != "", "why"].value_counts().items()},
+        "left_out": left_out,
+        "lots": sum(f.count for f in found if f.action == "kept"),
         "rows": records(table.reset_index()),
     }
 

@@ -15,6 +15,7 @@ import pandera.pandas as pa
 
 from calibrator.config import DataConfig
 from calibrator.config_data import FeedFile
+from calibrator.data.lots import told_apart
 from calibrator.data.rows import Finding, without_missing
 from calibrator.data.tables import Kind, column_names, read_table, shorten
 from calibrator.errors import DataError
@@ -120,6 +121,9 @@ def _file(kind: str, file: FeedFile, data: DataConfig) -> tuple[pd.DataFrame, li
     drop = (file.on_missing or data.on_missing) == "drop"
     _, found = without_missing(frame[empty], needed[:1], drop=drop, source=place, what=what)
     frame = frame[~empty]
+    if kind == "liquidations":
+        frame, lots = told_apart(frame)
+        found = [*found, *lots]
     if "known_at" not in frame:
         frame = frame.assign(known_at=frame["time"])
     frame = frame.assign(known_at=frame["known_at"] + file.lag)

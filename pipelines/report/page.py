@@ -105,6 +105,8 @@ def recorded_lines(vaults: dict[str, Any], events: dict[str, Any]) -> list[str]:
         f"{percent(row['covered'])} of them lost less afterwards than the margin published a day before."
         for row in events.get("rows", [])
     ]
+    if events.get("lots"):
+        lines.append(f"{events['lots']} recorded liquidations are further lots of one event and are counted.")
     if events.get("left_out"):
         lines.append("Left out: " + ", ".join(f"{n} ({why})" for why, n in events["left_out"].items()) + ".")
     return lines

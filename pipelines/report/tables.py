@@ -320,6 +320,8 @@ def replay(review: Review) -> Table:
         [
             names.get(str(name), str(name)),
             number(r["replayed"]),
+            number(r["not_covered"]),
+            number(r["insolvent_at_start"]),
             number(r["liquidations"]),
             number(r["self_inflicted"]),
             percent(r["self_inflicted_share"]),
@@ -331,7 +333,8 @@ def replay(review: Review) -> Table:
         for name, r in table.to_dict("index").items()
     ]
     head = (
-        "schedule", "accounts", "liquidations", "caused by a change of margin",
+        "schedule", "accounts", "not replayed: no bars or no schedule", "without equity at the start",
+        "liquidations", "caused by a change of margin",
         "their share of the notional liquidated",
         "the same if the stated share of owners reacts to the notice", "shortfall (quote units)",
         "penalties less shortfall", "average margin",

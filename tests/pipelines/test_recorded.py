@@ -123,3 +123,55 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         production(
             tmp_path, write(tmp_path) | {"vaults": {"market": "ETH", "ratio": 0.9, "events": {"path": "e"}}}
         )
+
+
+ROW = {"market": "ETH", "time": "2021-01-09T02:30Z", "liquidated_side": "long", "event_id": "7"}
+LOT = {"quantity": 1.0, "price": 100.0}
+COUNTED = {
+    "one liquidation": ([{}], 1, {}, 0),
+    "two lots of one auction": ([{}, {"quantity": 2.0}], 2, {}, 1),
+    "three lots, one of them twice": ([{}, {"quantity": 2.0}, {}], 2, {"repeated liquidation": 1}, 1),
+    "the same row three times": ([{}, {}, {}], 1, {"repeated liquidation": 2}, 0),
+    "the same identifier in two markets": ([{}, {"market": "DOGE"}], 2, {"no bars of the market": 1}, 0),
+    "an unknown market": ([{}, {"market": "DOGE", "event_id": "8"}], 2, {"no bars of the market": 1}, 0),
+    "no price to value it": (
+        [{}, {"price": np.nan, "event_id": "8"}], 1, {"liquidation without notional": 1}, 0,
+    ),
+    "before any margin": ([{}, {"time": "2021-01-01T12:00Z"}], 2, {"no margin before": 1}, 1),
+    "after the bars": ([{}, {"time": "2031-01-01T12:00Z"}], 2, {"bars end": 1}, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "events", "left_out", "lots"), COUNTED.values(), ids=COUNTED)
+def test_every_recorded_liquidation_is_used_or_counted(
+    tmp_path: Path, rows: list[dict[str, object]], events: int, left_out: dict[str, int], lots: int
+) -> None:
+    frame = pd.DataFrame([ROW | LOT | row for row in rows])
+    named = write(tmp_path, liquidations=frame)
+    done = recorded(production(tmp_path, {"liquidations": named["liquidations"]}), bars())
+    found = done.summary()["liquidations"]
+    assert (found["events"], found["left_out"], found["lots"]) == (events, left_out, lots)  # type: ignore[index]
+    dropped = sum(left_out.get(r, 0) for r in ("repeated liquidation", "liquidation without notional"))
+    assert events + dropped == len(rows)
+    text = " ".join(recorded_lines({}, found))  # type: ignore[arg-type]
+    assert all(f"{n} ({why})" in text for why, n in left_out.items())
+    assert ("further lots of one event" in text) == (lots > 0)
+
+
+REFUSED = {
+    "a side that there is not": ({"liquidated_side": "both"}, "column 'liquidated_side'"),
+    "a negative quantity": ({"quantity": -1.0}, "column 'quantity'"),
+    "a price of zero": ({"price": 0.0}, "column 'price'"),
+    "no market": ({"market": ""}, "market"),
+    "a time that is none": ({"time": "yesterday"}, "time"),
+    "no amount at all": ({"quantity": np.nan}, "liquidations"),
+}
+
+
+@pytest.mark.parametrize(("change", "match"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_a_liquidation_is_refused(
+    tmp_path: Path, change: dict[str, object], match: str
+) -> None:
+    named = write(tmp_path, liquidations=pd.DataFrame([ROW | LOT, ROW | LOT | change]))
+    with pytest.raises(DataError, match=match):
+        recorded(production(tmp_path, {"liquidations": named["liquidations"]}), bars())
