@@ -124,6 +124,15 @@ class MarginConfig(Section):
             raise ValueError(f"tiers must rise from 0, were {value}")
         return value
 
+    @model_validator(mode="after")
+    def _floored(self) -> Self:
+        if self.floor > 0 and self.tail_min > self.floor_window:
+            raise ValueError(
+                f"tail_min must not exceed floor_window while floor is above 0, were {self.tail_min} and "
+                f"{self.floor_window}: there would never be a long-run floor"
+            )
+        return self
+
 
 class MarketConfig(Section):
     """What differs for one market."""

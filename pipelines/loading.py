@@ -6,10 +6,12 @@ from datetime import datetime
 import pandas as pd
 
 from calibrator.config import Config
+from calibrator.config_challenge import EVERY
 from calibrator.data.sources import digest, load_bars, load_fitted, load_inputs
 from calibrator.errors import ConfigError
 from calibrator.feeds import Feeds
 from calibrator.publish.canonical import digest as sha256
+from pipelines.pairs import members
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,12 @@ def load(config: Config, *, as_of: datetime | None) -> Loaded:
     DataError
         The gate refuses the input.
     ConfigError
-        Settings for a market that has no bars.
+        Settings, or a move of a stress scenario, for a market that has no bars.
     """
     bars, found = load_bars(config, as_of=as_of)
     inputs = load_inputs(config, as_of=as_of)
     check_markets(config, set(bars["market"]))
+    check_scenarios(config, set(bars["market"]))
     at = as_of or bars["time"].max().to_pydatetime()
     calm, denied = load_fitted(config, bars, as_of=as_of)
     fitted = None if calm is bars else calm
@@ -86,3 +89,33 @@ def check_markets(config: Config, known: set[str]) -> None:
     if unknown:
         some = ", ".join(sorted(known)[:8])
         raise ConfigError(f"markets.{unknown[0]}: no bars of this market; there are {some}")
+
+
+def check_scenarios(config: Config, known: set[str]) -> None:
+    """Refuse a stress scenario that moves a market which is not calibrated: it would have no effect.
+
+    Raises
+    ------
+    ConfigError
+        Names the scenario, the market, and what there is.
+
+    Examples
+    --------
+    >>> crash = {"stress": {"moves": {"crash": {"ETH": -0.3}}}}
+    >>> config = Config.model_validate({"data": {"source": "embedded"}, "backtest": crash})
+    >>> check_scenarios(config, {"BTC"})
+    Traceback (most recent call last):
+    ...
+    calibrator.errors.ConfigError: backtest.stress.moves.crash: no market 'ETH' is calibrated; there are BTC
+    """
+    if not config.backtest.stress.moves:
+        return
+    series = sorted(known | {pair.series for pair in config.haircut.pairs})
+    listed = members(config, pd.DataFrame({"market": sorted(known)}), series, frozenset())
+    names = {name for m in listed for name in (m.key, m.series)}
+    for scenario, moves in config.backtest.stress.moves.items():
+        for market in sorted(set(moves) - names - {EVERY}):
+            some = ", ".join(sorted(names)[:8])
+            raise ConfigError(
+                f"backtest.stress.moves.{scenario}: no market {market!r} is calibrated; there are {some}"
+            )

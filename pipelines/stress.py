@@ -21,6 +21,7 @@ from calibrator.calibrate.procyclicality import limit_ahead
 from calibrator.calibrate.reverse_stress import owed
 from calibrator.config_challenge import EVERY
 from calibrator.domain import PPM, SIDES
+from calibrator.errors import DataError
 from pipelines.add_ons import book_of
 from pipelines.backtesting import Backtest
 from pipelines.capital import LEAST, SHRINK, Capital, joint_losses, standing_book
@@ -90,6 +91,11 @@ def stress_tests(production: Production, challenged: Backtest, funds: Capital) -
         Margins of the window and the losses that followed; the simulated accounts.
     funds : Capital
         Fund and its own reverse stress test.
+
+    Raises
+    ------
+    DataError
+        A configured scenario moves a market that has no margin in this run.
     """
     settings, entries = production.config.backtest.stress, _entries(production)
     held = challenged.margins
@@ -117,8 +123,12 @@ def _entries(production: Production) -> list[Decisions]:
     order = sorted(production.decisions.values(), key=lambda d: (float(d.margin[-1]), d.market))
     first: dict[str, Decisions] = {}
     for d in order:
-        first.setdefault(d.series or d.market, d)
+        first.setdefault(_series(d), d)
     return sorted(first.values(), key=lambda d: d.market)
+
+
+def _series(d: Decisions) -> str:
+    return d.series or d.market
 
 
 def _two_sided(production: Production) -> dict[str, bool]:
@@ -200,13 +210,14 @@ def _scenarios(
         f"every market {-100 * settings.fall:g} %": np.full(len(force.markets), -settings.fall),
     }
     for name, named in settings.moves.items():
-        rest = named.get(EVERY, 0.0)
-        moves[name] = np.array([named.get(m, rest) for m in force.markets])
+        moves[name] = _named(name, named, force.markets, production)
     accounts = _Accounts.of(production, challenged, buffer)
+    places = {_series(production.decisions[m]): i for i, m in enumerate(force.markets)}
+    every = {m: places[_series(d)] for m, d in production.decisions.items()}
     rows: list[dict[str, object]] = [
         {"scenario": name, "kind": "price"}
         | joint_move(force, move)
-        | accounts.under(dict(zip(force.markets, move, strict=True)))
+        | accounts.under({m: float(move[place]) for m, place in every.items()})
         for name, move in moves.items()
     ]
     rows.append(_louder(volatility, settings.volatility))
@@ -216,6 +227,22 @@ def _scenarios(
         "share_of_fund", "decisions",
     ]  # fmt: skip
     return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _named(scenario: str, moves: dict[str, float], markets: tuple[str, ...], production: Production) -> Array:
+    """Return a configured scenario's move of every market; all entries of a price series move with it."""
+    names: dict[str, list[str]] = {m: [m] for m in markets}
+    of_series = {_series(production.decisions[m]): m for m in markets}
+    for d in production.decisions.values():
+        names[of_series[_series(d)]] += [d.market, _series(d)]
+    known = sorted({name for own in names.values() for name in own})
+    for market in sorted(set(moves) - {EVERY, *known}):
+        some = ", ".join(known[:8])
+        raise DataError(
+            f"backtest.stress.moves.{scenario}: market {market!r} has no margin in this run; there are {some}"
+        )
+    rest = moves.get(EVERY, 0.0)
+    return np.array([next((moves[n] for n in names[m] if n in moves), rest) for m in markets])
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,10 @@ BAD = {
     ),
     "no such day": (HEAD + "as_of: 2024-13-45\n", "not valid YAML: month must be in"),
     "no time": (HEAD + "as_of: tomorrow\n", "as_of.*was 'tomorrow'"),
+    "floor that never comes": (
+        HEAD + "margin: {tail_min: 400, floor_window: 365}\n",
+        "tail_min must not exceed floor_window while floor is above 0, were 400 and 365",
+    ),
     "tiers fall": (HEAD + "margin: {tiers: [0, 10, 5]}\n", "tiers must rise from 0"),
     "no first tier": (HEAD + "margin: {tiers: [10]}\n", "tiers must rise from 0"),
     "pair twice": (
@@ -235,6 +239,12 @@ def test_a_bare_off_is_the_word(spelled: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("\n".join(sections))
     found = load_config(tmp_path / "c.yaml")
     assert (found.backtest.sensitivity.mode, found.margin.tools.hold) == ("off", "off")
+
+
+def test_without_a_floor_its_window_may_be_short() -> None:
+    margin = {"floor": 0, "tail_min": 400, "floor_window": 365}
+    config = Config.model_validate({"data": {"source": "embedded"}, "margin": margin})
+    assert config.margin.tail_min == 400
 
 
 def test_a_markets_settings_fall_back_to_those_of_its_role() -> None:

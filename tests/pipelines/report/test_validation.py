@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from pydantic import BaseModel
 
 from calibrator.config import Config
 from calibrator.config_challenge import SensitivityConfig
+from calibrator.errors import ConfigError, DataError
 from pipelines.backtesting import in_window
 from pipelines.capital import capital
 from pipelines.knobs import KNOBS, UNMOVED, moved, value_of, variants
+from pipelines.loading import check_scenarios
 from pipelines.production import Production
 from pipelines.report.page import Review, build_report
 from pipelines.report.validation import PACK, Pack, build_pack
@@ -217,13 +220,16 @@ def test_the_tails_are_tested_on_every_market_and_side(review: Review, checked: 
         assert r.z2 == pytest.approx(1 - ratio.sum() / (len(own) * 0.01))
 
 
-def test_a_configured_move_is_a_scenario(review: Review) -> None:
-    config = review.production.config
-    named = {"crash": {"BTCUSDT": -0.5, "*": -0.1}}
+def with_moves(production: Production, moves: dict[str, dict[str, float]]) -> Production:
+    config = production.config
     changed = config.backtest.model_copy(
-        update={"stress": config.backtest.stress.model_copy(update={"moves": named})}
+        update={"stress": config.backtest.stress.model_copy(update={"moves": moves})}
     )
-    production = replace(review.production, config=config.model_copy(update={"backtest": changed}))
+    return replace(production, config=config.model_copy(update={"backtest": changed}))
+
+
+def test_a_configured_move_is_a_scenario(review: Review) -> None:
+    production = with_moves(review.production, {"crash": {"BTCUSDT": -0.5, "*": -0.1}})
     funds = capital(production, review.backtest, review.bars)
     table = stress_tests(production, review.backtest, funds).scenarios.set_index("scenario")
     assert table.loc["crash", "largest_move"] == 0.5
@@ -231,6 +237,43 @@ def test_a_configured_move_is_a_scenario(review: Review) -> None:
     assert table.loc["crash", "share_of_fund"] == pytest.approx(
         table.loc["crash", "owed"] / funds.buffer["fund"]
     )  # type: ignore[index]
+
+
+@pytest.mark.parametrize("rest", [{}, {"BTCUSDT": -0.5}, {"*": -0.1}])
+def test_a_scenario_for_a_market_that_the_run_does_not_have_is_refused(
+    review: Review, rest: dict[str, float]
+) -> None:
+    production = with_moves(review.production, {"crash": {"BTCUSD": -0.5} | rest})
+    there = r"there are <b>&\$x_1\$, BTCUSDT, SOLUSDT"
+    late = rf"backtest\.stress\.moves\.crash: market 'BTCUSD' has no margin in this run; {there}"
+    with pytest.raises(DataError, match=late):
+        stress_tests(production, review.backtest, capital(production, review.backtest, review.bars))
+    early = rf"backtest\.stress\.moves\.crash: no market 'BTCUSD' is calibrated; {there}"
+    with pytest.raises(ConfigError, match=early):
+        check_scenarios(production.config, set(review.bars["market"]))
+
+
+PAIRS = [{"collateral": "ETH", "location": "one"}, {"collateral": "ETH", "debt": "BTC", "location": "two"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("ETH", True), ("ETH/USD@one", True), ("ETH/BTC@two", True), ("ETH/BTC", True), ("EUR", False)],
+)
+def test_a_scenario_may_name_a_market_a_pair_or_its_series(name: str, known: bool) -> None:  # noqa: FBT001
+    config = Config.model_validate(
+        {
+            "data": {"source": "embedded"},
+            "haircut": {"pairs": PAIRS},
+            "markets": {"ETH": {"role": "collateral"}, "EUR": {"role": "reference"}},
+            "backtest": {"stress": {"moves": {"x": {name: -0.2}}}},
+        }
+    )
+    refused = pytest.raises(
+        ConfigError, match=f"moves.x: no market '{name}' is calibrated; there are BTC, ETH"
+    )
+    with nullcontext() if known else refused:
+        check_scenarios(config, {"BTC", "ETH", "EUR"})
 
 
 @pytest.fixture(scope="module")
