@@ -77,12 +77,13 @@ def run(
     catch_up: Annotated[bool, CATCH_UP] = False,  # noqa: FBT002 - a command-line flag
     debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
 ) -> None:
-    """Do every step once: load, forecast, calibrate, backtest, sign, report.
+    """Do every step once: load, forecast, calibrate, sign, backtest, report.
 
     Example: `python -m pipelines run --config pipelines/config/demo.yaml --home home`
 
     Writes `HOME/runs/<as-of>/` (frames, parameters.json, backtest.json, report.html) and publishes the
-    signed file in `HOME/published/`. A rerun on the same input publishes nothing new.
+    signed file in `HOME/published/` before it backtests it. A document that waits for a second key has its
+    report all the same. A rerun on the same input publishes nothing new.
     """
     console = Console()
     with reported(debug=debug):

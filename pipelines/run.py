@@ -1,4 +1,4 @@
-"""The whole job: load, produce, challenge, sign, report, track."""
+"""The whole job: load, produce, sign, challenge, report, track."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from calibrator.config import Config
+from calibrator.errors import PublishError
 from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.constraints import check_update
 from calibrator.publish.document import ParameterDocument, decode, encode
@@ -125,6 +126,12 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
     with tracked_run(home, config.tracking, name, tags=tags, now=work.now) as tracked:
         production = watched(config, work, loaded, report, tracked=tracked)
         tracked.log_params(flat_parameters(production.config))
+        document, texts, payloads = documented(production, loaded, home=home)
+        folder = run_folder(home, loaded.as_of)
+        files = _save_document(folder, document, texts, payloads)
+        work.fence()
+        # Signed as soon as it is known; backtest and report follow, for a refused document above all.
+        published, refusal = _signed(config, document, work)
         with executor_of(config.compute) as executor:
             challenged = backtest(production, loaded.bars, progress=report, executor=executor)
             funds = capital(production, challenged, loaded.bars, executor=executor)
@@ -134,7 +141,6 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
             production, challenged, funds, loaded.bars, open_interest=interest, progress=report
         )
         challenged.summary.update(checked.summary())
-        document, texts, payloads = documented(production, loaded, home=home)
         review = Review(
             production, document, challenged, loaded.findings, loaded.bars, version("calibrator"), funds
         )
@@ -143,18 +149,11 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
         pages = _pages(review, checked, drawings)
         tracked.log_figures(png_files(drawings))
         report("report", 1, 2)
-        folder = run_folder(home, loaded.as_of)
-        files = _save(folder, production, challenged, document, pages) | save_payloads(folder, payloads)
-        files |= {
-            name: save_frame(folder / f"{name}.parquet", frame)
-            for name, frame in (("exposures", funds.exposures), ("per_unit", in_window(funds.units, config)))
-        }
-        for model, text in texts.items():
-            files[f"model {model}"] = save(_made(home / "models" / folder.name) / model, text)
-        work.fence()
-        published = publish_document(config, document, home=home, clock=work.now())
+        files |= _save_review(folder, review, pages)
         report("report", 2, 2)
         track_run(tracked, loaded, production, challenged, document, files)
+        if refusal is not None:
+            raise refusal
         linked = {"document": sha256(encode(document)), "sequence": str(document.sequence)}
         tracked.set_tags(linked)
         tracked.register(MODEL, aliases=("champion",), tags=linked | tags)
@@ -256,17 +255,35 @@ def save_frames(folder: Path, production: Production) -> dict[str, Path]:
     return out
 
 
-def _save(
-    folder: Path,
-    production: Production,
-    challenged: Backtest,
-    document: ParameterDocument,
-    pages: dict[str, str],
+def _save_document(
+    folder: Path, document: ParameterDocument, texts: dict[str, str], payloads: dict[str, bytes]
 ) -> dict[str, Path]:
-    out = save_frames(folder, production)
-    out["parameters"] = save(folder / "parameters.json", encode(document))
-    out["backtest"] = save_json(folder / "backtest.json", challenged.summary)
-    return out | {name: save(folder / f"{name}.html", page) for name, page in pages.items()}
+    """Write what is signed, the protocol's payloads and the models behind them."""
+    files = {"parameters": save(folder / "parameters.json", encode(document))}
+    files |= save_payloads(folder, payloads)
+    models = _made(folder.parents[1] / "models" / folder.name)
+    return files | {f"model {name}": save(models / name, text) for name, text in texts.items()}
+
+
+def _signed(config: Config, document: ParameterDocument, work: Job) -> tuple[bool, PublishError | None]:
+    """Publish; a refusal is returned, so that its report can still be written."""
+    try:
+        return publish_document(config, document, home=work.home, clock=work.now()), None
+    except PublishError as error:
+        return False, error
+
+
+def _save_review(folder: Path, review: Review, pages: dict[str, str]) -> dict[str, Path]:
+    """Write the frames, the backtest and the pages."""
+    production = review.production
+    files = save_frames(folder, production)
+    files["backtest"] = save_json(folder / "backtest.json", review.backtest.summary)
+    files |= {name: save(folder / f"{name}.html", page) for name, page in pages.items()}
+    if review.capital is not None:
+        units = in_window(review.capital.units, production.config)
+        files["exposures"] = save_frame(folder / "exposures.parquet", review.capital.exposures)
+        files["per_unit"] = save_frame(folder / "per_unit.parquet", units)
+    return files
 
 
 def _pages(review: Review, checked: Validation, drawings: tuple[Drawing, ...]) -> dict[str, str]:

@@ -298,3 +298,30 @@ def test_a_refused_update_leaves_no_document_behind(place: Path, command: Comman
     assert ended.exit_code == 5, ended.output
     assert files(place / "home" / "published") == before
     assert len(list((place / "home" / "runs").glob("*/parameters.json"))) == 1
+
+
+def test_a_document_that_waits_for_a_second_key_has_its_report(place: Path, command: Command) -> None:
+    last = pd.read_parquet(place / "bars.parquet")["time"].max()
+    home, settings = place / "home", ("--config", place / "run.yaml", "--home", place / "home")
+    eve = (last - pd.Timedelta("1D")).isoformat()
+    every = ["--set", "publish={approve_tightening: 0.000001, approve_loosening: 0.000001}"]
+    first = command("run", *settings, *every, "--as-of", eve)
+    assert first.exit_code == 0, first.output
+    before = files(home / "published")
+    waits = command("run", *settings, *every)
+    assert waits.exit_code == 5, waits.output
+    assert "second key" in " ".join(waits.output.split())
+    assert files(home / "published") == before
+    folder = max((home / "runs").iterdir())
+    assert {"parameters.json", "backtest.json", "report.html", "validation.html"} <= {
+        path.name for path in folder.iterdir()
+    }
+    approved = command("publish", *settings, *every, "--approve", home / "keys" / "approver.pem")
+    assert approved.exit_code == 0, approved.output
+    assert files(home / "published") != before
+
+
+def test_the_signed_file_does_not_wait_for_backtest_and_report(finished: Finished) -> None:
+    signed = (finished[0] / "home" / "published" / "metadata" / "timestamp.json").stat().st_mtime_ns
+    assert signed <= only(finished[0], "backtest.json").stat().st_mtime_ns
+    assert signed <= only(finished[0], "report.html").stat().st_mtime_ns
