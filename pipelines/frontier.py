@@ -21,6 +21,7 @@ from calibrator.data.incumbents import Incumbent, read_incumbents
 from calibrator.domain import SIDES
 from calibrator.errors import DataError
 from pipelines.levels import margins_at
+from pipelines.limited import Limited
 from pipelines.production import Production
 from pipelines.starts import close_out
 from pipelines.window import realized_variance
@@ -30,6 +31,8 @@ Flags = npt.NDArray[np.bool_]
 NOTIONALS = (10_000.0, 1_000_000.0, 10_000_000.0)
 """Sizes at which a venue's tiers are looked up (quote units)."""
 LARGEST = ("BTC", "ETH")
+HELD = ("historical_simulation", "har_fhs")
+"""Policies that are also shown within the limits that our schedule keeps."""
 IMPLIED = "implied"
 OURS, UNLIMITED = "ours", "ours_unlimited"
 STEPS = ("max_increase_1", "max_increase_5", "max_increase_10", "peak_to_trough")
@@ -197,7 +200,8 @@ class Group:
         label = f"{terms.role}, {close_out(config, terms)} bars, {level:.4g}, {terms.loss}"
         simple = policies(730 if int(matured["start"].nunique()) == 1 else 365)
         equal = EqualAverage(own, HistoricalSimulation())
-        return cls(label, level, seen, Outcomes.of(seen), inside, (*simple, own, free, equal))
+        held = _under_limits(simple, production, markets, terms)
+        return cls(label, level, seen, Outcomes.of(seen), inside, (*simple, *held, own, free, equal))
 
     def margins(self, policy: Policy, level: float) -> Array:
         """Return a policy's margins inside the window; NaN outside."""
@@ -223,6 +227,18 @@ def policies(tail_window: int = 730) -> tuple[Policy, ...]:
         StressedWeight(ewma),
         LongRunFloor(ewma),
     )
+
+
+def _under_limits(
+    simple: Sequence[Policy], production: Production, markets: Sequence[str], terms: MarketConfig
+) -> list[Policy]:
+    """Hold some of the simple policies to the limits that our own schedule keeps."""
+    config = production.config
+    if terms.role == "collateral" and config.haircut.limits is not None:
+        return []
+    inputs = {m: production.decisions[m].table[["whole", "complete"]] for m in markets}
+    limits = config.margin.limits.to_domain()
+    return [Limited(p, limits, inputs) for p in simple if p.name in HELD]
 
 
 def quotes(production: Production) -> pd.DataFrame:

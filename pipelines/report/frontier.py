@@ -33,6 +33,8 @@ NAMES: Final = {
     "ewma_fhs, buffer 25 %": "EWMA, buffer 25 % (EMIR a)",
     "ewma_fhs, stressed weight 25 %": "EWMA, stressed weight 25 % (EMIR b)",
     "ewma_fhs, long-run floor": "EWMA, ten-year floor (EMIR c)",
+    "historical_simulation, our limits": "historical simulation within this proposal's limits",
+    "har_fhs, our limits": "filtered simulation, HAR, within this proposal's limits",
     OURS: "this proposal",
     UNLIMITED: "this proposal, before floor and limits",
     "ours at the cost of historical_simulation": "this proposal at the cost of historical simulation",
@@ -47,6 +49,7 @@ STYLES: Final = {
     "ewma_fhs, buffer 25 %": (ORANGE, ":"),
     "ewma_fhs, stressed weight 25 %": (ORANGE, "--"),
     "ewma_fhs, long-run floor": (ORANGE, "-."),
+    "har_fhs, our limits": (GREEN, ":"),
     OURS: (BLUE, "-"),
     UNLIMITED: (BLUE, ":"),
 }

@@ -6,9 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibrator.backtest.comparators import HistoricalSimulation
+from calibrator.backtest.seen import Seen
 from calibrator.data.incumbents import Incumbent
-from pipelines.frontier import OURS, Frontier, frontiers, policies
+from calibrator.domain import ChangeLimits
+from pipelines.frontier import HELD, OURS, Frontier, frontiers, policies
 from pipelines.levels import margins_at
+from pipelines.limited import Limited
 from pipelines.report.frontier import against_table, frontier_drawing, interval_table, levels_table
 from pipelines.report.page import Review, build_report
 
@@ -54,6 +58,38 @@ def test_every_policy_stands_on_the_same_rows(review: Review) -> None:
     assert [r["level"] for r in content[review.backtest.frontier[0].label]["levels"][:5]] == [
         0.98, 0.985, 0.99, 0.995, 0.999,
     ]  # fmt: skip
+
+
+def test_simple_policies_are_also_held_to_our_limits(review: Review) -> None:
+    limits = review.production.config.margin.limits.to_domain()
+    for made in review.backtest.frontier:
+        for name in HELD:
+            own = made.kpis.loc[f"{name}, our limits"]
+            assert own["max_increase_1"] <= limits.max_increase + 1e-9
+            assert own["peak_to_trough"] <= limits.peak_to_trough + 1e-9
+            assert f"{name}, our limits" in made.against.index
+
+
+def test_a_limited_policy_knows_nothing_of_later_decisions() -> None:
+    origins = pd.date_range("2024-01-01", periods=60, tz="UTC").as_unit("us")
+    rng = np.random.default_rng(3)
+    losses = pd.DataFrame(
+        {
+            "market": "A",
+            "origin": origins,
+            "side": "long",
+            "loss": rng.exponential(0.05, 60),
+            "known_at": origins + pd.Timedelta("1D"),
+        }
+    )
+    flags = pd.DataFrame({"whole": rng.random(60) < 0.9, "complete": rng.random(60) < 0.9}, origins)
+    policy = Limited(HistoricalSimulation(window=10, min_decisions=3), ChangeLimits(), {"A": flags})
+    whole = policy.margins(Seen.of(losses), level=0.9)
+    early = Limited(policy.base, policy.limits, {"A": flags.iloc[:40]})
+    np.testing.assert_array_equal(early.margins(Seen.of(losses.iloc[:40]), level=0.9), whole[:40])
+    falls = whole[4:] < whole[3:-1]
+    assert falls.any()
+    assert flags["complete"].to_numpy()[4:][falls].all()
 
 
 def test_a_venue_is_compared_at_its_own_close_out_and_sizes(against_venues: list[Frontier]) -> None:
