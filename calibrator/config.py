@@ -25,6 +25,7 @@ from calibrator.config_jobs import ComputeConfig, DriftConfig, JobsConfig, Retra
 from calibrator.config_portfolio import PortfolioConfig
 from calibrator.config_procyclicality import ConformalConfig, LimitsConfig, ToolsConfig
 from calibrator.config_target import TargetConfig
+from calibrator.config_tracking import TrackingConfig
 from calibrator.errors import ConfigError
 
 MAX_YAML_BYTES = 1_000_000
@@ -167,17 +168,6 @@ class PublishConfig(Section):
     approve_loosening: float = Field(0.2, gt=0, le=1, description="relative move down that needs approval")
 
 
-class TrackingConfig(Section):
-    """Where runs are logged."""
-
-    enabled: bool = True
-    uri: str | None = Field(
-        None, description="MLflow tracking URI, env:NAME or secret:/file; default: SQLite in the home folder"
-    )
-    artifacts: str | None = Field(None, description="where a new experiment's files go: s3://bucket/path")
-    experiment: str = Field("margin-calibrator", min_length=1, max_length=120)
-
-
 class Config(Section):
     """One run.
 
@@ -266,7 +256,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_fetch(path: Path, overrides: Sequence[str] = ()) -> FetchConfig:
-    """Read the section ``fetch`` of one YAML file, which may be its only one.
+    """Read the section ``fetch`` of one YAML file, which may be its only one, or with ``tracking`` beside it.
 
     Raises
     ------
@@ -281,13 +271,15 @@ def load_fetch(path: Path, overrides: Sequence[str] = ()) -> FetchConfig:
     calibrator.errors.ConfigError: config no-such-file.yaml: cannot be read: ...
     """
     raw = _raw(path, overrides)
-    if set(raw) == {"fetch"}:
+    if set(raw) <= {"fetch", "tracking"}:
         raw = {**raw, "data": {"source": "embedded"}}
-    config = parse_config(raw, folder=path.parent, source=str(path)).fetch
+    whole = parse_config(raw, folder=path.parent, source=str(path))
+    config = whole.fetch
     if config is None:
         raise ConfigError(f"config {path}: has no section 'fetch'")
     files = [s.model_copy(update={"files": tuple(path.parent / f for f in s.files)}) for s in config.sources]
-    return config.model_copy(update={"folder": path.parent / config.folder, "sources": tuple(files)})
+    update = {"folder": path.parent / config.folder, "sources": tuple(files)}
+    return config.model_copy(update=update | {"tracking": config.tracking or whole.tracking})
 
 
 def _raw(path: Path, overrides: Sequence[str]) -> dict[Any, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from calibrator.config_base import Section, Utc
+from calibrator.config_tracking import TrackingConfig
 
 Seconds = Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)]
 
@@ -55,6 +56,7 @@ class FetchConfig(Section):
     lease: int = Field(900, ge=10, le=86_400, description="seconds without a sign of life until taken over")
     deadline: int = Field(21_600, ge=1, le=604_800, description="seconds after which a fetch gives up")
     pause_seconds: float = Field(0.0, ge=0, le=60, description="between two requests, out of politeness")
+    tracking: TrackingConfig | None = Field(None, description="default: the section tracking of the file")
     sources: tuple[FetchSource, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

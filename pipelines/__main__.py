@@ -118,7 +118,8 @@ def fetch(
     Example: `python -m pipelines fetch --config pipelines/config/fetch.yaml`
 
     Writes `FOLDER/current/<source>.parquet`, snapshots named by their digest, and `FOLDER/quality.csv`. A
-    rerun asks only for what is not there yet; a republished file is an alert.
+    rerun asks only for what is not there yet; a republished file is an alert. Logged in MLflow: in
+    `FOLDER/mlflow.db`, unless `tracking` or `fetch.tracking` says otherwise.
     """
     now = clock()
     console = Console()
@@ -148,7 +149,7 @@ def backtest(
     Example: `python -m pipelines backtest --config pipelines/config/demo.yaml --home home`
 
     Recorded accounts are named by `backtest.vaults` and `backtest.liquidations`. Writes
-    `HOME/backtests/<as-of>/` (backtest.json and one figure per vault that was really liquidated).
+    `HOME/backtests/<as-of>/` (backtest.json, report.html, one figure per vault that was really liquidated).
     """
     now = clock()
     console = Console()

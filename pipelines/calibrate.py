@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from calibrator.config import Config
+from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.document import ParameterDocument, decode, encode
 from pipelines.champion import with_champion
 from pipelines.forecasting import Progress
@@ -12,6 +13,7 @@ from pipelines.loading import load
 from pipelines.producing import produced
 from pipelines.run import documented, save_frames
 from pipelines.store import run_folder, save
+from pipelines.tracked_calibration import track_calibration
 
 
 def calibrate(
@@ -43,11 +45,13 @@ def calibrate(
         before = work.identify(live, as_of=loaded.as_of, data=loaded.data)
         if before is not None:
             return decode(path.read_bytes()), path
-        production = produced(live, loaded, home=home, progress=work.progress(progress))
-        document, _, _ = documented(production, loaded, home=home)
-        files = save_frames(folder, production)
-        work.fence()
-        files["parameters"] = save(path, encode(document))
-        work.facts["files"] = sorted(str(p.relative_to(home)) for p in files.values())
-        work.facts["sequence"] = document.sequence
+        with work.track(config.tracking) as tracked:
+            production = produced(live, loaded, home=home, progress=work.progress(progress))
+            document, _, _ = documented(production, loaded, home=home)
+            files = save_frames(folder, production)
+            work.fence()
+            files["parameters"] = save(path, encode(document))
+            work.facts["files"] = sorted(str(p.relative_to(home)) for p in files.values())
+            work.facts |= {"document": sha256(encode(document)), "sequence": document.sequence}
+            track_calibration(tracked, loaded, production, document)
         return document, path

@@ -2,21 +2,32 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from calibrator.config import Config
-from calibrator.errors import PublishError
+from calibrator.errors import InfeasibleScheduleError, PublishError
 from pipelines.backtesting import Backtest, backtest
 from pipelines.champion import with_champion
+from pipelines.document import Identity, build_document
 from pipelines.executor import executor_of
 from pipelines.forecasting import Progress
 from pipelines.jobs import Job, Now, job
 from pipelines.loading import Loaded, load
+from pipelines.models import model_digests, model_texts
+from pipelines.portfolio import with_portfolio
 from pipelines.producing import produced
+from pipelines.production import Production
 from pipelines.recorded import VaultBacktest
-from pipelines.report.page import recorded_lines
+from pipelines.report.figures import draw, png_files
+from pipelines.report.page import Review, build_report, recorded_lines
 from pipelines.report.recorded_figures import convexity_drawing, vault_drawing
-from pipelines.store import run_name, save, save_json
+from pipelines.store import config_digest, run_name, save, save_json
+from pipelines.tracked_calibration import track_challenge
+from pipelines.tracking import Run
+
+NOTE: Final = "Written by `backtest`: nothing of this was signed or published."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,7 @@ class Challenge:
 def challenge(
     config: Config, *, home: Path, as_of: datetime | None, now: Now, progress: Progress
 ) -> Challenge:
-    """Produce the schedule's history, challenge it, and write ``backtest.json`` and figures.
+    """Produce the schedule's history, challenge it, and write ``backtest.json``, a page and figures.
 
     Parameters
     ----------
@@ -70,10 +81,11 @@ def challenge(
         if before is not None:
             named = {what: home / path for what, path in before.facts["named"].items()}
             return Challenge(None, list(before.facts["lines"]), named)
-        return _challenge(live, work, loaded, progress)
+        with work.track(config.tracking) as tracked:
+            return _challenge(live, work, loaded, progress, tracked)
 
 
-def _challenge(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Challenge:
+def _challenge(config: Config, work: Job, loaded: Loaded, progress: Progress, tracked: Run) -> Challenge:
     home, report = work.home, work.progress(progress)
     production = produced(config, loaded, home=home, progress=report)
     with executor_of(config.compute) as executor:
@@ -91,9 +103,43 @@ def _challenge(config: Config, work: Job, loaded: Loaded, progress: Progress) ->
     if vaults is not None:
         files["vaults"] = vault_figures(vaults, folder)
     lines = _lines(done)
+    try:
+        review = reviewed(production, done, loaded)
+    except InfeasibleScheduleError as error:
+        lines.append(f"no page: {error}")
+    else:
+        drawings = draw(review)
+        files["report"] = save(folder / "report.html", build_report(review, drawings=drawings, note=NOTE))
+        if tracked.listens:
+            tracked.log_figures(png_files(drawings))
+    track_challenge(tracked, loaded, production, done, written(files))
     named = {what: str(path.relative_to(home)) for what, path in files.items()}
     work.facts |= {"files": sorted(named.values()), "named": named, "lines": lines}
     return Challenge(done, lines, files)
+
+
+def reviewed(production: Production, done: Backtest, loaded: Loaded) -> Review:
+    """Put together what a report shows, with the document that the last decisions would make in a new home.
+
+    Raises
+    ------
+    InfeasibleScheduleError
+        They would make none.
+    """
+    models = model_digests(model_texts(production.forecasts))
+    identity = Identity(config=config_digest(production.config), data=loaded.data, models=models)
+    document = build_document(production, as_of=loaded.as_of, stale=set(), previous=None, identity=identity)
+    document = with_portfolio(document, production, previous=None)
+    return Review(production, document, done, loaded.findings, loaded.bars, version("calibrator"))
+
+
+def written(files: dict[str, Path]) -> dict[str, Path]:
+    """Return every file of a backtest by its path in the MLflow run: pictures under ``figures/``."""
+    out: dict[str, Path] = {}
+    for path in files.values():
+        every = sorted(path.glob("*.png")) if path.is_dir() else [path]
+        out |= {f"figures/{p.name}" if p.suffix == ".png" else p.name: p for p in every}
+    return out
 
 
 def vault_figures(vaults: VaultBacktest, folder: Path) -> Path:

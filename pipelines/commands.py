@@ -201,7 +201,10 @@ def show(
     home: Annotated[Path, HOME] = Path("home"),
     debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
 ) -> None:
-    """Write the page of the last retraining, `HOME/reviews/<as-of>/review.html`."""
+    """Write the page of the last retraining, `HOME/reviews/<as-of>/review.html`.
+
+    It is logged in MLflow where its retraining was.
+    """
     if context.invoked_subcommand is not None:
         return
     with reported(debug=debug):
@@ -217,7 +220,7 @@ def sync(
     home: Annotated[Path, HOME] = Path("home"),
     debug: Annotated[bool, DEBUG] = False,  # noqa: FBT002 - as above
 ) -> None:
-    """Send to MLflow what earlier jobs could not log."""
+    """Send to MLflow what earlier jobs could not log; what a fetch could not, with `--home FOLDER`."""
     with reported(debug=debug):
         from pipelines.tracking import sync as send  # noqa: PLC0415 - keeps --help fast
 

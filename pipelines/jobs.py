@@ -1,4 +1,4 @@
-"""What every job has in common: lock, row in the ledger, deadline, log, metrics."""
+"""What every job has in common: lock, row in the ledger, deadline, log, metrics, run in MLflow."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -6,20 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from calibrator.config import Config
 from calibrator.config_jobs import JobsConfig
+from calibrator.config_tracking import TrackingConfig
 from calibrator.errors import CalibratorError, DeadlineError, PublishError
 from calibrator.publish.storage import lock
 from pipelines.forecasting import Progress
 from pipelines.ledger import Identity, Ledger, Row, open_ledger
 from pipelines.metrics import write_metrics
 from pipelines.store import config_digest
+from pipelines.tracking import PASSWORD, Run, tracked_run
 from pipelines.walks import code_digest
 
 Now = Callable[[], datetime]
 Valid = Callable[[Row], bool]
+LINKS: Final = ("document", "sequence")
+"""What of a row is also a tag of the job's run in MLflow."""
 _LOG = logging.getLogger("pipelines")
 
 
@@ -41,6 +45,8 @@ class Job:
     lease : timedelta
         How long it may be silent.
     began : datetime
+    as_of : datetime or None
+        What the job is about, once that is known.
     facts : dict
         What it made, for the row.
     gauges : dict
@@ -57,6 +63,7 @@ class Job:
     deadline: datetime
     lease: timedelta
     began: datetime
+    as_of: datetime | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     gauges: dict[str, float] = field(default_factory=dict)
     repeated: Row | None = None
@@ -77,6 +84,7 @@ class Job:
         valid : callable, optional
             Whether what such a row made still holds; else it is done again.
         """
+        self.as_of = as_of
         settings = config if isinstance(config, str) else config_digest(config)
         identity = Identity(self.name, as_of, settings, data, code_digest())
         found = self.ledger.identify(self.token, identity, now=self.now())
@@ -93,6 +101,41 @@ class Job:
             repeats=found is not None,
         )
         return found
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What links a run in MLflow with its row: ``job``, ``ledger_row`` and ``as_of``."""
+        own = {"job": self.name, "ledger_row": str(self.token)}
+        return own if self.as_of is None else own | {"as_of": self.as_of.isoformat()}
+
+    @contextmanager
+    def track(self, settings: TrackingConfig) -> Iterator[Run]:
+        """Log what happens inside the block as the job's one parent run in MLflow.
+
+        Enter it once the job is identified: what was done before logs nothing new. The run has the job's
+        :attr:`tags`, at the end also the row's document and sequence, or the error; the row has its
+        ``mlflow_run`` and where it was logged (unless that address holds a password).
+
+        Parameters
+        ----------
+        settings : TrackingConfig
+            ``enabled: false`` gives a run that ignores everything and imports nothing.
+        """
+        if settings.enabled and not PASSWORD.search(settings.uri or ""):
+            self.facts["tracking"] = settings.model_dump(mode="json")
+        name = f"{self.name} {self.as_of or self.now():%Y-%m-%d %H:%M}"
+        tracked = Run()
+        try:
+            with tracked_run(self.home, settings, name, tags=self.tags, now=self.now) as tracked:
+                try:
+                    yield tracked
+                except BaseException as error:
+                    tracked.set_tags({"error": _said(error), "exit_code": _code(error)})
+                    raise
+                finally:
+                    tracked.set_tags({k: self.facts[k] for k in LINKS if k in self.facts})
+        finally:
+            self.facts["mlflow_run"] = tracked.run_id
 
     def has_time(self) -> bool:
         """Whether less than half of the time until the deadline is gone: enough for what may wait."""
@@ -167,13 +210,12 @@ def job(
         began = now()
         token = ledger.start(name, as_of, now=began, lease=lease)
         deadline = began + timedelta(seconds=settings.deadline)
-        work = Job(name, home, ledger, token, now, deadline, lease, began)
+        work = Job(name, home, ledger, token, now, deadline, lease, began, as_of)
         log("started", job=name, row=token, as_of=as_of)
         try:
             yield work
         except BaseException as error:
-            code = error.exit_code if isinstance(error, CalibratorError) else CalibratorError.exit_code
-            _end(work, "failed", code, f"{type(error).__name__}: {error}"[:500])
+            _end(work, "failed", _code(error), _said(error))
             raise
         else:
             again = work.repeated
@@ -191,6 +233,14 @@ def _end(work: Job, state: str, code: int, message: str) -> None:
 def log(event: str, **fields: object) -> None:
     """Write one structured line to the log ``pipelines``."""
     _LOG.info(event, extra={"fields": fields})
+
+
+def _code(error: BaseException) -> int:
+    return error.exit_code if isinstance(error, CalibratorError) else CalibratorError.exit_code
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
 
 
 def _there(home: Path, row: Row) -> bool:

@@ -8,7 +8,8 @@ from calibrator.publish.canonical import digest as sha256
 from calibrator.publish.document import encode
 from pipelines.alarms import as_live
 from pipelines.jobs import Now, job, log
-from pipelines.publishing import Published, in_force, made_by_run, publish_run, renew
+from pipelines.publishing import Published, approval_rule, in_force, made_by_run, publish_run, renew
+from pipelines.tracked_publication import track_proposal, track_signatures
 
 
 def publish(
@@ -42,14 +43,16 @@ def publish(
         )
         if before is not None:
             return Published(document, new=False, source=source)
-        work.fence()
-        done = publish_run(live, document, source=source, home=home, clock=now(), approver=approver)
-        work.facts |= {
-            "files": [str(source.relative_to(home))],
-            "document": content,
-            "sequence": document.sequence,
-            "published": True,
-        }
+        work.facts |= {"document": content, "sequence": document.sequence}
+        last = in_force(home)
+        with work.track(config.tracking) as tracked:
+            try:
+                work.fence()
+                done = publish_run(live, document, source=source, home=home, clock=now(), approver=approver)
+            finally:
+                track_proposal(tracked, document, last, approval_rule(config))
+            track_signatures(tracked, home)
+        work.facts |= {"files": [str(source.relative_to(home))], "published": True}
         work.gauges["calibrator_document_sequence"] = float(document.sequence)
         work.gauges["calibrator_document_expires_timestamp_seconds"] = document.expires_at.timestamp()
         log(
@@ -69,6 +72,13 @@ def refresh(config: Config, *, home: Path, now: Now) -> None:
     PublishError
         Nothing is published, or as :func:`pipelines.publishing.renew`.
     """
-    with job("refresh", config, home=home, as_of=None, now=now) as work:
+    with (
+        job("refresh", config, home=home, as_of=None, now=now) as work,
+        work.track(config.tracking) as tracked,
+    ):
         work.fence()
         renew(config, home=home, clock=now())
+        document = in_force(home)
+        if document is not None:
+            work.facts |= {"document": sha256(encode(document)), "sequence": document.sequence}
+        track_signatures(tracked, home)

@@ -1,6 +1,6 @@
 """From a document to the signed repository: its payloads, the second key, the clock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -77,11 +77,7 @@ def publish_document(
     if in_force(home) == document:
         return False
     rules, targets = config.publish, payloads_for(config, document)
-    approval = Approval(
-        max_tightening_ppm=round(rules.approve_tightening * PPM),
-        max_loosening_ppm=round(rules.approve_loosening * PPM),
-        key=None if approver is None else load_signer(approver),
-    )
+    approval = replace(approval_rule(config), key=None if approver is None else load_signer(approver))
     try:
         return publish(
             home,
@@ -95,6 +91,14 @@ def publish_document(
         raise ApprovalError(
             f"{error}. Nothing is published; review it, then `python -m pipelines publish --approve KEY`"
         ) from error
+
+
+def approval_rule(config: Config) -> Approval:
+    """Return which moves need a second key, without one."""
+    return Approval(
+        max_tightening_ppm=round(config.publish.approve_tightening * PPM),
+        max_loosening_ppm=round(config.publish.approve_loosening * PPM),
+    )
 
 
 def made_by_run(config: Config, home: Path, as_of: datetime | None) -> tuple[Path, ParameterDocument]:

@@ -31,7 +31,7 @@ from pipelines.production import Production
 from pipelines.report.canvas import slug
 from pipelines.store import save, save_json
 from pipelines.tracked import MODEL
-from pipelines.tracking import Run, flat_parameters, tracked_run
+from pipelines.tracking import Run, flat_parameters
 
 CONTEST: Final = "contest.json"
 
@@ -84,15 +84,10 @@ def retrain(config: Config, *, home: Path, as_of: datetime | None, now: Now, pro
         if before is not None:
             current = read_champion(home)
             return Retrained(current.id if current else "", promoted=False, contest=_read(path), path=path)
-        name = f"retrain {loaded.as_of:%Y-%m-%d %H:%M}"
-        tags = {"job": "retrain", "ledger_row": str(work.token), "as_of": loaded.as_of.isoformat()}
-        with tracked_run(home, config.tracking, name, tags=tags, now=now) as tracked:
+        with work.track(config.tracking) as tracked:
             tracked.log_params(flat_parameters(live))
             made = hold_retraining(config, work, loaded, progress, tracked)
-        work.facts |= {
-            "files": [str(path.relative_to(home)), f"models/{POINTER}"],
-            "mlflow_run": tracked.run_id,
-        }
+        work.facts["files"] = [str(path.relative_to(home)), f"models/{POINTER}"]
         return made
 
 
@@ -230,6 +225,9 @@ def rollback(home: Path, *, to: str | None, now: Now, config: Config) -> Champio
         work.ledger.decide(target, "rollback", now=work.now(), reason="by hand", row=work.token)
         work.facts |= {"champion": target}
         log("decided", job="rollback", row=work.token, champion=target)
+        with work.track(config.tracking) as tracked:
+            tracked.set_tags({"champion": target, "decision": f"rolled back to {target}"})
+            tracked.log_artifacts({MANIFEST: (home / "models" / target / MANIFEST).read_bytes()})
         return champion
 
 

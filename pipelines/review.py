@@ -11,12 +11,15 @@ from pipelines.report.contest import build_review
 from pipelines.retrain import CONTEST
 from pipelines.store import save
 from pipelines.terminal import parse_time
+from pipelines.tracked_review import retraining_of, settings_of, track_review
 
 SETTINGS = sha256(b"the page has no settings").hexdigest()
 
 
 def write_review(home: Path, *, now: Now) -> Path:
     """Write ``review.html`` beside the newest ``contest.json`` of a home, and return its path.
+
+    The page is logged in MLflow where its retraining was.
 
     Parameters
     ----------
@@ -44,7 +47,11 @@ def write_review(home: Path, *, now: Now) -> Path:
             page = build_review(content, history=history, alarms=alarms)
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise DataError(f"{found[-1]}: not the outcome of a retraining: {error!r}") from error
-        work.fence()
-        save(path, page)
-        work.facts["files"] = [str(path.relative_to(home))]
+        row = retraining_of(work.ledger, as_of)
+        with work.track(settings_of(row)) as tracked:
+            work.fence()
+            save(path, page)
+            work.facts["files"] = [str(path.relative_to(home))]
+            tracked.log_artifacts({path.name: page.encode(), CONTEST: raw})
+            track_review(tracked, content, row)
         return path

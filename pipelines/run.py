@@ -34,7 +34,8 @@ from pipelines.report.page import Review, build_report
 from pipelines.report.validation import PACK, build_pack
 from pipelines.store import config_digest, run_folder, save, save_frame, save_json
 from pipelines.tracked import MODEL, track_run
-from pipelines.tracking import flat_parameters, tracked_run
+from pipelines.tracked_publication import track_signatures
+from pipelines.tracking import flat_parameters
 from pipelines.validation import Validation, validated
 
 
@@ -121,9 +122,7 @@ def run(
 
 def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Result:
     home, report = work.home, work.progress(progress)
-    name = f"run {loaded.as_of:%Y-%m-%d %H:%M}"
-    tags = {"job": "run", "ledger_row": str(work.token), "as_of": loaded.as_of.isoformat()}
-    with tracked_run(home, config.tracking, name, tags=tags, now=work.now) as tracked:
+    with work.track(config.tracking) as tracked:
         production = watched(config, work, loaded, report, tracked=tracked)
         tracked.log_params(flat_parameters(production.config))
         document, texts, payloads = documented(production, loaded, home=home)
@@ -156,8 +155,9 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
             raise refusal
         linked = {"document": sha256(encode(document)), "sequence": str(document.sequence)}
         tracked.set_tags(linked)
-        tracked.register(MODEL, aliases=("champion",), tags=linked | tags)
-    work.facts |= _facts(work, files, document, published=published) | {"mlflow_run": tracked.run_id}
+        tracked.register(MODEL, aliases=("champion",), tags=linked | work.tags)
+        track_signatures(tracked, home)
+    work.facts |= _facts(work, files, document, published=published)
     work.gauges |= _gauges(challenged, document, loaded)
     log("published" if published else "unchanged", job="run", row=work.token, sequence=document.sequence)
     files = {what: path for what, path in files.items() if not what.startswith("model ")}

@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from calibrator.config import Config, TrackingConfig
+from calibrator.config import Config
+from calibrator.config_tracking import TrackingConfig
 from calibrator.errors import ConfigError
 from pipelines.journal import Entry, Journal, Kind, keep, kept, table_of
 from pipelines.mlflow_client import Client, refused
@@ -59,6 +60,11 @@ class Run:
     problem: str | None = None
     _name: str = ""
     _work: "_Work | None" = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether anything is logged: what is costly to make need not be made for nobody."""
+        return self._work is not None
 
     @property
     def run_id(self) -> str | None:

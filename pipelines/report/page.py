@@ -18,7 +18,11 @@ TEMPLATE: Final = "template.html.j2"
 
 
 def build_report(
-    review: Review, *, drawings: tuple[Drawing, ...] | None = None, pack: str | None = None
+    review: Review,
+    *,
+    drawings: tuple[Drawing, ...] | None = None,
+    pack: str | None = None,
+    note: str = "",
 ) -> str:
     """Write the report of one run.
 
@@ -29,6 +33,8 @@ def build_report(
         From :func:`~pipelines.report.figures.draw`, when they were drawn already.
     pack : str, optional
         Name of the validation pack beside the report, to which the page links.
+    note : str, optional
+        Sentence at the top, about how the page came to be.
 
     Returns
     -------
@@ -40,6 +46,7 @@ def build_report(
     page = template(TEMPLATE).render(
         review=review,
         pack=pack,
+        note=note,
         document=review.document,
         figure=lambda name: figure_of(figures[name]),
         detailed=[(m, slug(m)) for m in review.detailed()],

@@ -1,0 +1,16 @@
+"""The ``tracking`` section: whether and where jobs are logged in MLflow."""
+
+from pydantic import Field
+
+from calibrator.config_base import Section
+
+
+class TrackingConfig(Section):
+    """Where jobs are logged."""
+
+    enabled: bool = Field(default=True, description="false: no job logs anything or imports MLflow")
+    uri: str | None = Field(
+        None, description="MLflow tracking URI, env:NAME or secret:/file; default: SQLite in the home folder"
+    )
+    artifacts: str | None = Field(None, description="where a new experiment's files go: s3://bucket/path")
+    experiment: str = Field("margin-calibrator", min_length=1, max_length=120)
