@@ -90,6 +90,11 @@ class DataConfig(Section):
         """Length of a bar."""
         return pd.Timedelta(self.bar.replace("d", "D"))
 
+    @property
+    def stuck_after(self) -> int:
+        """Equal closes without range that make a stuck feed: as many bars as make a stale one, at most 24."""
+        return min(24, max(self.stale_after, 2))
+
 
 class MarginConfig(Section):
     """From loss quantiles to maintenance and initial margin."""

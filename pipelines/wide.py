@@ -8,6 +8,7 @@ from calibrator.calibrate.floors import long_run_floors_at
 from calibrator.config import Config
 from calibrator.features import Clock
 from pipelines.forecasting import Forecasts
+from pipelines.soundness import DEGRADED
 from pipelines.starts import Losses
 
 Array = NDArray[np.float64]
@@ -26,7 +27,11 @@ def wide(forecasts: Forecasts, values: pd.Series, found: Losses) -> Array:
 def whole_decisions(
     forecasts: Forecasts, found: Losses, clock: Clock
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Flag decisions with a complete month behind them: up to the next decision, and up to their own."""
+    """Flag decisions with a complete month behind them: up to the next decision, and up to their own.
+
+    Degraded input (see :mod:`pipelines.soundness`) makes a decision incomplete, so that its margins hold or
+    rise; it still counts as a decision of the limits, which let them rise.
+    """
     month = wide(forecasts, forecasts.features["har_month"], found)
     day = wide(forecasts, forecasts.features["realized_variance"], found)
     following = np.vstack([day[1:], np.ones((1, day.shape[1]))])
@@ -34,7 +39,8 @@ def whole_decisions(
     gap = np.append(until_next > clock.cadence * clock.step, [False])
     late = gap[:, None] & (clock.calendar == "continuous")
     complete: NDArray[np.bool_] = np.isfinite(month)
-    return complete & np.isfinite(following) & ~late, complete
+    sound = wide(forecasts, forecasts.features[DEGRADED], found) == 0
+    return complete & np.isfinite(following) & ~late, complete & sound
 
 
 def long_run_floors(found: Losses, level: float, config: Config) -> Array:

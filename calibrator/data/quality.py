@@ -18,8 +18,6 @@ from calibrator.errors import DataError, StaleDataError
 
 RESTART_GAP: Final = 24
 """Missing bars after which a symbol may have become another asset."""
-STUCK_BARS: Final = 24
-"""Identical closes without range that make a stuck feed."""
 UNIT_JUMP: Final = 50.0
 """Price ratio inside one step that looks like a change of unit (x100, x1000)."""
 _USUAL_CLOSURES: Final = 0.99
@@ -125,7 +123,7 @@ def inspect(
         newest = max(f.last for f in stale if f.last is not None)
         stuck = all((as_of - h.at(-1)) / data.step <= data.stale_after for h in markets)
         rule = (
-            f"its price stands still for {STUCK_BARS} bars or more up to"
+            f"its price stands still for {data.stuck_after} bars or more up to"
             if stuck
             else f"more than data.stale_after = {data.stale_after} bars of {data.bar} before"
         )
@@ -230,10 +228,10 @@ def _runs(history: History) -> tuple[Clock, Clock]:
     return run, np.bincount(run).astype(np.int64)
 
 
-def _stuck(history: History, _: DataConfig) -> Finding | None:
+def _stuck(history: History, data: DataConfig) -> Finding | None:
     """Return runs of identical closes without range; ``count`` is the number of runs."""
     run, length = _runs(history)
-    stuck = np.flatnonzero(length >= STUCK_BARS)
+    stuck = np.flatnonzero(length >= data.stuck_after)
     if not len(stuck):
         return None
     inside = np.flatnonzero(np.isin(run, stuck))
@@ -278,7 +276,7 @@ def _stale(history: History, data: DataConfig, as_of: pd.Timestamp) -> Finding |
     would lower the margin.
     """
     frozen = int(_runs(history)[1][-1])
-    stuck = frozen >= STUCK_BARS
+    stuck = frozen >= data.stuck_after
     last = history.at(-frozen if stuck else -1)
     age = (as_of - last) / data.step * _density(history, data)
     if age <= data.stale_after and not stuck:

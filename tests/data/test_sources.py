@@ -251,6 +251,17 @@ def test_a_feed_that_is_stuck_at_its_end_is_stale(tmp_path: Path, length: int, s
             _found(tmp_path, bars)
 
 
+@pytest.mark.parametrize(("stale_after", "length", "stale"), [(5, 5, 1), (5, 4, 0), (72, 23, 0), (1, 2, 1)])
+def test_a_feed_is_stuck_as_soon_as_a_missing_one_would_be_stale(
+    tmp_path: Path, stale_after: int, length: int, stale: int
+) -> None:
+    bars = synthetic_bars(["A", "B"], periods=300, seed=10)
+    bars.loc[300 - length : 299, ["open", "high", "low", "close"]] = 99.0
+    findings = _found(tmp_path, bars, stale_after=stale_after)[1]
+    assert list(_rule(findings, "stale")) == ["A"] * stale
+    assert list(_rule(findings, "stuck feed")) == ["A"] * stale
+
+
 @pytest.mark.parametrize(("factor", "count"), [(100.0, 1), (1e-3, 1), (10.0, 0)])
 def test_a_change_of_unit_is_reported(tmp_path: Path, factor: float, count: int) -> None:
     bars = synthetic_bars(["A"], periods=300, seed=10)
