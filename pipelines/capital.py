@@ -69,7 +69,12 @@ class Capital:
 
 
 def capital(
-    production: Production, challenged: Backtest, bars: pd.DataFrame, *, executor: Executor = SERIAL
+    production: Production,
+    challenged: Backtest,
+    bars: pd.DataFrame,
+    *,
+    executor: Executor = SERIAL,
+    entries: int | None = None,
 ) -> Capital:
     """Size the fund and compare the ladder with closing all at once.
 
@@ -82,8 +87,10 @@ def capital(
         Conforming ``Bars``.
     executor : Executor
         Does the replay; the result does not depend on it.
+    entries : int, optional
+        Published entries that share the fund; default: those that were decided.
     """
-    caps, each = exposures(production), units(production)
+    caps, each = exposures(production, entries=entries), units(production)
     given = replayed(production, bars)
     if given is None or challenged.population is None:
         return Capital(caps, each, None, None)

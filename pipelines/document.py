@@ -118,6 +118,11 @@ def _to_hold(
     return {k: m for k, m in published.items() if k in made or k in listed or k[0] not in symbols}
 
 
+def _entries(production: Production, previous: ParameterDocument | None) -> int:
+    """Count what is published: every entry shares the fund, also one that is held at its last good value."""
+    return len({d.key for d in production.decisions.values()} | set(_to_hold(production, previous)))
+
+
 def _held(last: MarketParameters, reason: str) -> MarketParameters:
     return last.model_copy(
         update={
@@ -154,11 +159,11 @@ def _fresh(
     }
     ahead = production.effective_after(np.arange(1, d.path.shape[1] + 1))
     times = [(pd.Timestamp(as_of) + a).to_pydatetime() for a in ahead]
+    caps = exposure_of(production, d, entries=_entries(production, previous))
     if d.terms.role == "collateral":
-        return _collateral(production, d, common, times, old)
+        return _collateral(production, d, common, times, (old, caps))
     maintenance, initial = production.tiers(d)
     own = production.plan_of(d).tail(len(times))
-    caps = exposure_of(production, d)
     held = old.open_interest_cap if isinstance(old, PerpetualParameters) else None
     return PerpetualParameters(
         **common,
@@ -198,9 +203,9 @@ def _collateral(
     d: Decisions,
     common: dict[str, Any],
     times: list[datetime],
-    old: MarketParameters | None,
+    capped: tuple[MarketParameters | None, Exposure],
 ) -> CollateralParameters:
-    lend, caps = lending(production.config, d), exposure_of(production, d)
+    lend, (old, caps) = lending(production.config, d), capped
     held = old if isinstance(old, CollateralParameters) else None
     now = lend(float(d.margin[-1]))
     planned = [lend(float(x)) for x in d.path[-1]]

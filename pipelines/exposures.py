@@ -25,7 +25,9 @@ DEGRADED = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What may be open at most, and what it rests on (quote units; None = not known, or no fund).
+    """What may be open at most, and what it rests on; None = not known, or no fund.
+
+    In units of the debt; those of a perpetual in quote units.
 
     Attributes
     ----------
@@ -76,12 +78,22 @@ def liquidator(config: Config, d: Decisions, haircut: float) -> Liquidator:
     return Liquidator(slippage=pair.slippage or 0.0, gas=pair.gas or 0.0, move=move)
 
 
-def exposure_of(production: Production, d: Decisions) -> Exposure:
-    """Return the caps of one entry at its last decision.
+def exposure_of(production: Production, d: Decisions, *, entries: int | None = None) -> Exposure:
+    """Return the caps of one entry at its last decision; those of a collateral in units of its debt.
 
-    The stressed move is the larger of the worst loss that is known and `buffer.stress` times the expected
-    shortfall; the fund is shared equally among all entries, so that all of them may fail together. An unknown
-    depth is half the last one that was known; a market that never had one has no caps.
+    The stressed move is `buffer.stress` times the larger of the worst loss that is known and the expected
+    shortfall, and a perpetual pays `buffer.fee` beside it, as in the fund's own scenarios; a collateral's
+    penalty is part of what is owed. The fund is shared equally among all entries, so that all may fail
+    together, and what moving a collateral's price is worth among all places that take it. An unknown depth
+    is half the last one that was known; a market that never had one has no caps.
+
+    Parameters
+    ----------
+    production : Production
+    d : Decisions
+    entries : int, optional
+        Published entries, those that are held at their last good value among them; default and least: all
+        that were decided.
     """
     config, row = production.config, d.table.iloc[-1]
     book = book_of(d.table, d.terms, config=config, clock=production.clock)
@@ -92,27 +104,32 @@ def exposure_of(production: Production, d: Decisions) -> Exposure:
     own = losses[(losses["market"] == d.market) & losses["side"].isin(sides)]
     worst = float(own.loc[own["known_at"] <= d.table.index[-1], "loss"].max())
     shortfall = max(float(row[f"shortfall_{side}"]) for side in sides)
-    move = float(np.fmax(worst, config.buffer.stress * shortfall))
+    move = config.buffer.stress * float(np.fmax(worst, shortfall))
     lent = lending(config, d)(float(d.margin[-1])) if d.terms.role == "collateral" else None
     dust = None if lent is None else _least(config, d, lent)
     if not len(known):
         return Exposure(None, None, None, None, dust, move, degraded)
     turnover = float(known[-1]) / (DEGRADED if degraded else 1.0) / config.margin.stress.depth
+    volatility = float(row["volatility_bar"]) * config.margin.stress.volatility
     stress = Stress(
         margin=_covers(config, d, lent),
         move=move,
         turnover=turnover,
-        volatility=float(row["volatility_bar"]),
+        volatility=volatility,
         close_out=book.close_out,
         participation=book.participation,
         impact=book.impact,
         defaulting=config.buffer.defaulting,
+        cost=config.buffer.fee if lent is None else 0.0,
     )
-    fund = config.buffer.fund
-    cap = None if fund is None else exposure_cap(stress, fund=fund / len(production.decisions))
+    fund, sharing = config.buffer.fund, max(len(production.decisions), entries or 0)
+    price = float(row.get("debt_price", 1.0))
+    cap = None if fund is None or not price > 0 else exposure_cap(stress, fund=fund / sharing / price)
     if lent is None:
         return Exposure(cap, None, None, None, None, move, degraded)
-    bound = _bound(config, turnover, float(row["volatility_bar"]), lent)
+    bound = _bound(config, turnover, volatility, lent)
+    places = sum(o.key[:2] == d.key[:2] for o in production.decisions.values())
+    bound = None if bound is None else bound / places
     supply = None if cap is None else int(min(cap, math.inf if bound is None else bound))
     borrow = None if supply is None else supply * lent.loan_to_value_ppm // PPM
     return Exposure(None, supply, borrow, bound, dust, move, degraded)
@@ -141,11 +158,11 @@ def _least(config: Config, d: Decisions, lent: HaircutSchedule) -> int | None:
     return None if one.gas == 0 or not math.isfinite(dust) else math.ceil(dust)
 
 
-def exposures(production: Production) -> pd.DataFrame:
-    """Return the conforming ``Exposures`` of every entry at its last decision."""
+def exposures(production: Production, *, entries: int | None = None) -> pd.DataFrame:
+    """Return the conforming ``Exposures`` of every entry at its last decision; see :func:`exposure_of`."""
     rows = []
     for d in production.decisions.values():
-        found = exposure_of(production, d)
+        found = exposure_of(production, d, entries=entries)
         symbol, role, debt, location = d.key
         rows.append(
             {

@@ -112,6 +112,32 @@ def members(
     ]
 
 
+def with_debt_price(table: pd.DataFrame, pair: HaircutPair | None, bars: pd.DataFrame) -> pd.DataFrame:
+    """Append ``debt_price``: what a unit of the debt is worth in the unit of account.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index ``origin``.
+    pair : HaircutPair or None
+        None, or a debt without bars, owes the unit of account.
+    bars : pandas.DataFrame
+        The ``Bars`` that were loaded; the debt's last close at each decision is its price.
+
+    Examples
+    --------
+    >>> t = pd.date_range("2024-01-01", periods=2, tz="UTC").as_unit("us")
+    >>> bars = pd.DataFrame({"market": "BTC", "time": t[:1], "close": [200.0]})
+    >>> pair = HaircutPair(collateral="ETH", debt="BTC", location="base")
+    >>> with_debt_price(pd.DataFrame(index=t), pair, bars)["debt_price"].tolist()
+    [200.0, 200.0]
+    """
+    own = bars[bars["market"] == pair.debt] if pair is not None else bars[:0]
+    if own.empty:
+        return table.assign(debt_price=1.0)
+    return table.assign(debt_price=own.set_index("time")["close"].reindex(table.index, method="ffill"))
+
+
 def by_terms(listed: list[Member]) -> dict[MarketConfig, list[Member]]:
     """Group the entries whose tails may be pooled: equal role, close-out, level, delay and kind of loss."""
     out: dict[MarketConfig, list[Member]] = {}

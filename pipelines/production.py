@@ -19,7 +19,7 @@ from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, 
 from pipelines.add_ons import Observed, book_of
 from pipelines.calibration import decide, regimes_at, tables_of
 from pipelines.forecasting import Forecasts, Progress, forecast_all
-from pipelines.pairs import Member, by_terms, members, under_keys, with_pairs
+from pipelines.pairs import Member, by_terms, members, under_keys, with_debt_price, with_pairs
 from pipelines.planning import planned_haircuts
 from pipelines.soundness import degraded, with_soundness
 from pipelines.starts import close_out, closes_only, collect_losses, loss_frame
@@ -41,10 +41,10 @@ class Decisions:
     terms : MarketConfig
         Role, close-out, level, loss.
     table : pandas.DataFrame
-        Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``,
-        ``crowd`` (what may be closed together), ``probability``, ``regime``, ``complete`` (a whole
-        month of bars behind it), ``whole`` (and no bar missing until the next decision: known one
-        decision later), per side
+        Index ``origin``; columns ``volatility`` (over the close-out), ``volatility_bar``, ``turnover``
+        (units of the debt), ``debt_price`` (in the unit of account), ``crowd`` (what may be closed
+        together), ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
+        (and no bar missing until the next decision: known one decision later), per side
         ``tail_``, ``shortfall_``, ``unlimited_``, ``crowd_`` (its part for the crowd's size), ``floor_``,
         ``goal_`` (after the anti-procyclical tools and the floor), ``held_`` (added by a regime hold),
         ``margin_``; ``level`` (in force after the conformal step) and ``borrow`` (borrow margin, collateral
@@ -274,7 +274,13 @@ def produce(  # noqa: PLR0913 - what stands beside bars is optional, each by its
         tables = tables_of(found, forecasts, seen, terms, config=config, clock=clock)
         made = {m: publishable(m, table, forecasts, terms, config) for m, table in tables.items()}
         decisions |= {
-            m.key: replace(made[m.series], market=m.key, series=m.series, pair=m.pair)
+            m.key: replace(
+                made[m.series],
+                market=m.key,
+                series=m.series,
+                pair=m.pair,
+                table=with_debt_price(made[m.series].table, m.pair, loaded),
+            )
             for m in listed
             if m.series in made
         }

@@ -133,7 +133,9 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
         published, refusal = _signed(config, document, work)
         with executor_of(config.compute) as executor:
             challenged = backtest(production, loaded.bars, progress=report, executor=executor)
-            funds = capital(production, challenged, loaded.bars, executor=executor)
+            funds = capital(
+                production, challenged, loaded.bars, executor=executor, entries=len(document.markets)
+            )
         challenged.summary["capital"] = funds.summary()
         interest = loaded.feeds.open_interest if loaded.feeds else None
         checked = validated(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrator.backtest.report import records
+from calibrator.backtest.report import plain, records
 from calibrator.calibrate.margin import margin_tiers
 from calibrator.config import Config
 from calibrator.config_challenge import SensitivityConfig
@@ -71,7 +71,7 @@ class Sensitivity:
             "of": self.available,
             "refit": self.refit,
             "losses": self.losses,
-            "base": self.base,
+            "base": {name: plain(value) for name, value in self.base.items()},
             "rows": records(self.table),
             "not_moved": dict(UNMOVED),
         }

@@ -30,6 +30,8 @@ class Stress:
     defaulting : float
         Share of the exposure that defaults together, in (0, 1]: the two largest accounts and of the crowded
         side what falls with them.
+    cost : float
+        Penalty and fees of a liquidation (fraction of what is closed).
 
     Raises
     ------
@@ -45,6 +47,7 @@ class Stress:
     participation: float
     impact: float
     defaulting: float
+    cost: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("turnover", "close_out"):
@@ -53,14 +56,14 @@ class Stress:
         for name in ("participation", "defaulting"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], was {getattr(self, name)}")
-        for name in ("margin", "move", "volatility", "impact"):
+        for name in ("margin", "move", "volatility", "impact", "cost"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, was {getattr(self, name)}")
 
     def loss(self, exposure: float) -> float:
         """Return what the fund pays when the defaulting share of an exposure is closed under stress.
 
-        With ``Q = defaulting * exposure``: ``Q max(0, move sqrt(T / close_out) + slippage - margin)``,
+        With ``Q = defaulting * exposure``: ``Q max(0, move sqrt(T / close_out) + slippage + cost - margin)``,
         ``T = max(close_out, Q / (participation turnover))``, ``slippage = Y volatility sqrt(Q / turnover)``.
         Rises with the exposure, faster than in proportion.
 
@@ -74,7 +77,8 @@ class Stress:
         size = self.defaulting * exposure
         bars = max(self.close_out, size / (self.participation * self.turnover))
         slippage = self.impact * self.volatility * math.sqrt(size / self.turnover)
-        return size * max(self.move * math.sqrt(bars / self.close_out) + slippage - self.margin, 0.0)
+        lost = self.move * math.sqrt(bars / self.close_out) + slippage + self.cost
+        return size * max(lost - self.margin, 0.0)
 
 
 def exposure_cap(stress: Stress, *, fund: float) -> int:

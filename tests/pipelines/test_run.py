@@ -325,3 +325,15 @@ def test_the_signed_file_does_not_wait_for_backtest_and_report(finished: Finishe
     signed = (finished[0] / "home" / "published" / "metadata" / "timestamp.json").stat().st_mtime_ns
     assert signed <= only(finished[0], "backtest.json").stat().st_mtime_ns
     assert signed <= only(finished[0], "report.html").stat().st_mtime_ns
+
+
+def test_a_run_of_collaterals_alone_has_its_report(place: Path, command: Command) -> None:
+    raw = yaml.safe_load((place / "run.yaml").read_text())
+    raw["markets"] = {name: {"role": "collateral"} for name in ("AAA", "BBB", "OIL")}
+    raw["haircut"] = {"limits": {"step": 0.005, "every": 3, "steps": 5}}
+    (place / "run.yaml").write_text(yaml.safe_dump(raw))
+    ended = command("run", "--config", place / "run.yaml", "--home", place / "home")
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(only(place, "backtest.json").read_text())
+    assert found["sensitivity"]["base"]["top_tier"] is None
+    assert only(place, "report.html").stat().st_size > 0

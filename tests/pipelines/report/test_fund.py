@@ -196,3 +196,58 @@ def test_scenarios_need_every_market(review: Review, production: Production) -> 
     )
     assert few.buffer is None
     assert isinstance(few.ladder, pd.DataFrame)
+
+
+def test_caps_and_fund_stress_the_same_things(production: Production) -> None:
+    d = next(d for d in production.decisions.values() if d.terms.role == "perpetual")
+    plain_cap = exposure_of(production, d).open_interest_cap
+    assert plain_cap is not None
+    for section, changes in (
+        ("buffer", {"fee": 0.05}),
+        ("buffer", {"stress": 3.0}),
+        ("margin", {"stress": production.config.margin.stress.model_copy(update={"volatility": 4.0})}),
+        ("margin", {"stress": production.config.margin.stress.model_copy(update={"depth": 4.0})}),
+    ):
+        part = getattr(production.config, section).model_copy(update=changes)
+        stricter = replace(production, config=production.config.model_copy(update={section: part}))
+        less = exposure_of(stricter, d).open_interest_cap
+        assert less is not None
+        assert less < plain_cap, (section, changes)
+    (found,) = {m.stress_move for m in (exposure_of(production, d), exposure_of(production, d, entries=1))}
+    losses = production.losses[production.losses["market"] == d.market]
+    worst = losses.loc[losses["known_at"] <= d.table.index[-1], "loss"].max()
+    assert found >= production.config.buffer.stress * worst
+
+
+def test_a_held_entry_keeps_its_share_of_the_fund(review: Review, production: Production) -> None:
+    before = document(production, review)
+    gone = next(iter(production.decisions))
+    rest = replace(production, decisions={m: d for m, d in production.decisions.items() if m != gone})
+    after = {m.key: m for m in document(rest, review, before).markets}
+    assert after[production.decisions[gone].key].status == "held"
+    for market in before.markets:
+        for name in ("open_interest_cap", "supply_cap"):
+            assert getattr(after[market.key], name, None) == getattr(market, name, None)
+
+
+def test_places_share_what_moving_a_price_is_worth(production: Production) -> None:
+    (d,) = (d for d in production.decisions.values() if d.terms.role == "collateral")
+    alone = exposure_of(production, d).manipulation_bound
+    assert alone is not None
+    pairs = [production.config.haircut.single(d.market).model_copy(update={"location": x}) for x in "ab"]
+    twice = {f"{d.market}@{p.location}": replace(d, pair=p) for p in pairs}
+    shared = replace(production, decisions=twice)
+    bounds = [exposure_of(shared, one).manipulation_bound for one in twice.values()]
+    assert bounds == [pytest.approx(alone / 2)] * 2
+
+
+def test_a_fund_counts_what_a_debt_is_worth(production: Production) -> None:
+    (d,) = (d for d in production.decisions.values() if d.terms.role == "collateral")
+    dollars = exposure_of(production, d)
+    # The same collateral against a debt of 200 dollars a unit.
+    table = d.table.assign(debt_price=200.0, turnover=d.table["turnover"] / 200)
+    coins = exposure_of(production, replace(d, table=table))
+    for name in ("supply_cap", "borrow_cap"):
+        assert getattr(coins, name) == pytest.approx(getattr(dollars, name) / 200, abs=1)
+    unknown = exposure_of(production, replace(d, table=table.assign(debt_price=np.nan)))
+    assert (unknown.supply_cap, unknown.borrow_cap) == (None, None)
