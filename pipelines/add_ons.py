@@ -104,7 +104,10 @@ def side_columns(
     jump: Array,
     terms: tuple[Liquidity, MarketConfig, Config],
 ) -> dict[str, Array]:
-    """Return one side's tail, expected shortfall, unlimited margin, its part for the crowd, and floor."""
+    """Return one side's tail, expected shortfall, unlimited margin, its part for the crowd, and floor.
+
+    ``beyond`` is the expected shortfall in units of the volatility, ``jump`` what jumps between bars add.
+    """
     tail, shortfall, floor = estimates
     book, market, config = terms
     loss = before_crowd(tail * volatility, jump, book, market, config)
@@ -112,6 +115,8 @@ def side_columns(
     unlimited = book.widen(loss, 0.0)
     columns = {
         "tail": tail,
+        "beyond": shortfall,
+        "jump": jump,
         "shortfall": book.widen(beyond, 0.0),
         "unlimited": unlimited,
         "crowd": unlimited - loss,

@@ -45,10 +45,11 @@ class Decisions:
         (units of the debt), ``debt_price`` (in the unit of account), ``crowd`` (what may be closed
         together), ``probability``, ``regime``, ``complete`` (a whole month of bars behind it), ``whole``
         (and no bar missing until the next decision: known one decision later), per side
-        ``tail_``, ``shortfall_``, ``unlimited_``, ``crowd_`` (its part for the crowd's size), ``floor_``,
-        ``goal_`` (after the anti-procyclical tools and the floor), ``held_`` (added by a regime hold),
-        ``margin_``; ``level`` (in force after the conformal step) and ``borrow`` (borrow margin, collateral
-        only).
+        ``tail_``, ``beyond_`` (expected shortfall, both in units of the volatility), ``jump_`` (added for
+        jumps between bars), ``shortfall_``, ``unlimited_``, ``crowd_`` (its part for the crowd's size),
+        ``floor_``, ``goal_`` (after the anti-procyclical tools and the floor), ``held_`` (added by a
+        regime hold), ``margin_``; ``level`` (in force after the conformal step) and
+        ``borrow`` (borrow margin, collateral only).
     path : numpy.ndarray, shape (decisions, steps)
         Planned margins of the next decisions (larger side).
     series : str

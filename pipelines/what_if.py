@@ -14,9 +14,11 @@ from rich.table import Table
 from calibrator.calibrate.attribution import attribute
 from calibrator.config import Config
 from calibrator.domain import SIDES, ppm_up
-from calibrator.errors import ConfigError
+from calibrator.errors import ConfigError, InfeasibleScheduleError
+from pipelines.add_ons import book_of, side_columns
 from pipelines.champion import with_champion
 from pipelines.document import drivers, larger_side
+from pipelines.exposures import lending
 from pipelines.forecasting import Progress
 from pipelines.loading import load
 from pipelines.outcomes import with_outcomes
@@ -24,6 +26,8 @@ from pipelines.producing import produced
 from pipelines.production import Decisions, Production, publishable
 
 QUANTITIES: Final = ("volatility", "tail", "depth")
+HEAD: Final = 3
+"""Columns before the terms of a change."""
 SPELLING: Final = re.compile(r"^(volatility|tail|depth)=([+-]\d{1,4}(?:\.\d+)?)%$")
 
 
@@ -39,8 +43,13 @@ class Answer:
         haircut.
     unlimited_ppm : int
         What the forecast tail alone would ask.
-    tiers_ppm : tuple of int
-        Maintenance margins of all tiers as they would be; empty for a collateral.
+    tiers_ppm, initial_ppm : tuple of int
+        Maintenance and initial margins of all tiers as they would be; empty for a collateral.
+    lent_ppm : tuple of int
+        Loan-to-value, liquidation threshold and penalty as they would be; empty for a perpetual, and where no
+        schedule is feasible.
+    plan_ppm : tuple of int
+        Planned values of the next decisions.
     attribution : dict of str to int
         Terms in ppm that add up to ``then_ppm - now_ppm``.
     """
@@ -51,6 +60,9 @@ class Answer:
     unlimited_ppm: int
     tiers_ppm: tuple[int, ...]
     attribution: dict[str, int]
+    initial_ppm: tuple[int, ...] = ()
+    lent_ppm: tuple[int, ...] = ()
+    plan_ppm: tuple[int, ...] = ()
 
 
 def parse_changes(texts: Sequence[str]) -> dict[str, float]:
@@ -103,30 +115,53 @@ def _answer(production: Production, d: Decisions, factors: Mapping[str, float]) 
     side = "long" if d.terms.role == "collateral" else larger_side(changed.table.iloc[-1])
     now, then = (ppm_up(float(x.margin[-1])) for x in (d, changed))
     perpetual = d.terms.role == "perpetual"
+    maintenance, initial = production.tiers(changed) if perpetual else (None, None)
     return Answer(
         market=d.market,
         now_ppm=now,
         then_ppm=then,
         unlimited_ppm=ppm_up(float(changed.table[f"unlimited_{side}"].iloc[-1])),
-        tiers_ppm=tuple(production.tiers(changed)[0][-1].tolist()) if perpetual else (),
+        tiers_ppm=() if maintenance is None else tuple(maintenance[-1].tolist()),
         attribution=attribute(drivers(d, side, -1), drivers(changed, side, -1), published=(now, then)),
+        initial_ppm=() if initial is None else tuple(initial[-1].tolist()),
+        lent_ppm=() if perpetual else _lent(production, changed),
+        plan_ppm=tuple(ppm_up(float(x)) for x in changed.path[-1]),
     )
+
+
+def _lent(production: Production, d: Decisions) -> tuple[int, ...]:
+    try:
+        lent = lending(production.config, d)(float(d.margin[-1]))
+    except InfeasibleScheduleError:
+        return ()
+    return (lent.loan_to_value_ppm, lent.liquidation_threshold_ppm, lent.liquidation_penalty_ppm)
 
 
 def changed_decisions(production: Production, d: Decisions, factors: Mapping[str, float]) -> Decisions:
     """Return one market's decisions with another last row, published again."""
+    config = production.config
     table = with_outcomes(production.losses, d)
-    last = table.index[-1]
+    last = table.index[-1:]
     volatility, tail = (factors.get(name, 1.0) for name in ("volatility", "tail"))
-    for side in SIDES:
-        before = table.loc[last, "volatility"] * table.loc[last, f"tail_{side}"]
-        for name in ("unlimited", "shortfall"):
-            table.loc[last, f"{name}_{side}"] += before * (volatility * tail - 1)
-        table.loc[last, f"tail_{side}"] *= tail
     for name in ("volatility", "volatility_bar"):
         table.loc[last, name] *= volatility
     table.loc[last, "turnover"] *= factors.get("depth", 1.0)
-    made = publishable(d.series or d.market, table, production.forecasts, d.terms, production.config)
+    if "borrow" in table:
+        table.loc[last, "borrow"] *= volatility * tail
+    row = table.loc[last]
+    book = book_of(row, d.terms, config=config, clock=production.clock)
+    for side in SIDES:
+        own = (row[f"tail_{side}"] * tail, row[f"beyond_{side}"] * tail, row[f"floor_{side}"])
+        columns = side_columns(
+            side,
+            tuple(x.to_numpy(float) for x in own),
+            row["volatility"].to_numpy(float),
+            row[f"jump_{side}"].to_numpy(float),
+            (book, d.terms, config),
+        )
+        for name, values in columns.items():
+            table.loc[last, name] = values
+    made = publishable(d.series or d.market, table, production.forecasts, d.terms, config)
     return replace(made, market=d.market, series=d.series, pair=d.pair)
 
 
@@ -152,18 +187,41 @@ def ask(
 
 
 def show(answers: Sequence[Answer], console: Console) -> None:
-    """Print the answers: basis points now and then, the terms of the change, and all tiers."""
+    """Print the answers: basis points now and then, the terms of the change, then each whole schedule.
+
+    Terms that move nothing are left out; no figure is cut, however narrow the console.
+    """
     table = Table(title="What if: basis points of notional (haircuts: of the collateral's value)")
     rows = table_of(answers)
-    for name in [rows.index.name, *rows.columns]:
-        table.add_column(str(name), justify="left" if name == rows.index.name else "right")
-    for market, row in rows.iterrows():
+    told = rows.columns[:HEAD].tolist() + [c for c in rows.columns[HEAD:] if rows[c].ne(0).any()]
+    for name in [rows.index.name, *told]:
+        left = name == rows.index.name
+        table.add_column(str(name), justify="left" if left else "right", overflow="fold")
+    for market, row in rows[told].iterrows():
         table.add_row(str(market), *(f"{value:,.0f}" for value in row))
     console.print(table)
     for answer in answers:
-        if answer.tiers_ppm:
-            tiers = ", ".join(f"{tier / 10_000:.2f} %" for tier in answer.tiers_ppm)
-            console.print(f"{answer.market}: maintenance margins by tier {tiers}", highlight=False)
+        for what, values in schedule_of(answer).items():
+            figures = ", ".join(f"{value / 10_000:.2f} %" for value in values)
+            console.print(f"{answer.market}: {what} {figures}", highlight=False)
+
+
+def schedule_of(answer: Answer) -> dict[str, tuple[int, ...]]:
+    """Return what would be published, in ppm, by name; what an entry does not have is left out.
+
+    Examples
+    --------
+    >>> list(schedule_of(Answer("A", 1, 1, 1, (), {}, lent_ppm=(700_000, 740_000, 50_000), plan_ppm=(1,))))
+    ['loan-to-value', 'liquidation threshold', 'penalty', 'planned next']
+    """
+    lent = zip(("loan-to-value", "liquidation threshold", "penalty"), answer.lent_ppm, strict=False)
+    found = {
+        "maintenance margins by tier": answer.tiers_ppm,
+        "initial margins by tier": answer.initial_ppm,
+        **{name: (value,) for name, value in lent},
+        "planned next": answer.plan_ppm,
+    }
+    return {what: values for what, values in found.items() if values}
 
 
 def table_of(answers: Sequence[Answer]) -> pd.DataFrame:

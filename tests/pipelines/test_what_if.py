@@ -1,13 +1,19 @@
 """What-if: other circumstances move the schedule the right way, within its limits, and explain the change."""
 
+import io
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from calibrator.config import Config
 from calibrator.data.synthetic import synthetic_bars
 from calibrator.errors import ConfigError
+from pipelines.add_ons import before_crowd, book_of
 from pipelines.production import Production, produce
-from pipelines.what_if import parse_changes, table_of, what_if
+from pipelines.what_if import changed_decisions, parse_changes, show, table_of, what_if
 
 SETTINGS = {
     "data": {"source": "embedded", "bar": "1d"},
@@ -22,17 +28,19 @@ SETTINGS = {
 }  # fmt: skip
 
 
+NOTHING = pd.DataFrame(
+    {
+        "market": pd.Series(dtype="str"),
+        "time": pd.Series(dtype="datetime64[us, UTC]"),
+        "implied_volatility": pd.Series(dtype="float64"),
+    }
+)
+
+
 @pytest.fixture(scope="module")
 def produced() -> Production:
     bars = synthetic_bars(["A", "B"], periods=500, seed=3, bar="1d")
-    nothing = pd.DataFrame(
-        {
-            "market": pd.Series(dtype="str"),
-            "time": pd.Series(dtype="datetime64[us, UTC]"),
-            "implied_volatility": pd.Series(dtype="float64"),
-        }
-    )
-    return produce(bars, nothing, config=Config.model_validate(SETTINGS), progress=lambda *_: None)
+    return produce(bars, NOTHING, config=Config.model_validate(SETTINGS), progress=lambda *_: None)
 
 
 def test_nothing_else_changes_nothing(produced: Production) -> None:
@@ -62,6 +70,45 @@ def test_less_depth_widens_the_tiers_of_size_only(produced: Production) -> None:
     calm, thin = (next(a for a in what_if(produced, f) if a.market == "A") for f in ({}, {"depth": 0.5}))
     assert thin.tiers_ppm[0] == calm.tiers_ppm[0]
     assert thin.tiers_ppm[1] >= calm.tiers_ppm[1]
+
+
+def test_everything_that_a_margin_adds_is_asked_again() -> None:
+    stress = {"oracle_delay": 0.5, "jump_level": 0.99, "crowded_share": 0.5}
+    raw: dict[str, Any] = SETTINGS | {
+        "margin": {"close_out": 1, "tail_window": 150, "tail_min": 60, "stress": stress},
+        "haircut": {"oracle_cap": 0.3},
+        "markets": {"A": {"open_interest": 1e8}, "B": {"role": "collateral"}},
+    }
+    bars, config = synthetic_bars(["A", "B"], periods=500, seed=3, bar="1d"), Config.model_validate(raw)
+    made = produce(bars, NOTHING, config=config, progress=lambda *_: None)
+    for d in made.decisions.values():
+        same = changed_decisions(made, d, {})
+        pd.testing.assert_frame_equal(same.table, d.table, check_exact=True)
+        row, factor = changed_decisions(made, d, {"volatility": 1.5}).table.iloc[-1], 1.5
+        book = book_of(d.table.iloc[-1:], d.terms, config=config, clock=made.clock)
+        wilder = replace(book, volatility=book.volatility * factor)
+        for side in ("long", "short"):
+            loss = d.table[f"tail_{side}"].iloc[-1:].to_numpy() * d.table["volatility"].iloc[-1] * factor
+            jump = d.table[f"jump_{side}"].iloc[-1:].to_numpy()
+            own = before_crowd(loss, jump, wilder, d.terms, config)
+            assert row[f"unlimited_{side}"] == pytest.approx(wilder.widen(own, 0.0)[0], rel=1e-12)
+            assert row[f"shortfall_{side}"] >= row[f"unlimited_{side}"]
+
+
+def test_the_whole_schedule_is_shown_and_no_figure_is_cut(produced: Production) -> None:
+    answers = what_if(produced, {"volatility": 1.5})
+    console = Console(width=60, record=True, file=io.StringIO())
+    show(answers, console)
+    text = console.export_text()
+    assert "\u2026" not in text
+    perpetual, collateral = answers
+    assert len(perpetual.initial_ppm) == len(perpetual.tiers_ppm) == 2
+    assert perpetual.initial_ppm[0] > perpetual.tiers_ppm[0]
+    ltv, threshold, _ = collateral.lent_ppm
+    assert 0 < ltv < threshold < 1_000_000
+    assert len(collateral.plan_ppm) == produced.config.margin.plan_steps
+    for word in ("loan-to-value", "initial margins by tier", "planned next"):
+        assert word in text
 
 
 def test_the_production_itself_is_left_alone(produced: Production) -> None:
