@@ -23,7 +23,8 @@ from calibrator.publish.document import (
     encode,
 )
 from calibrator.regimes.explanation import sentence
-from pipelines.exposures import Exposure, exposure_of, lending
+from pipelines.exposures import Exposure, exposure_of
+from pipelines.lending import lending, lent_ahead
 from pipelines.production import Decisions, Production
 from pipelines.starts import close_out
 
@@ -205,10 +206,10 @@ def _collateral(
     times: list[datetime],
     capped: tuple[MarketParameters | None, Exposure],
 ) -> CollateralParameters:
-    lend, (old, caps) = lending(production.config, d), capped
+    old, caps = capped
     held = old if isinstance(old, CollateralParameters) else None
-    now = lend(float(d.margin[-1]))
-    planned = [lend(float(x)) for x in d.path[-1]]
+    now = lending(production.config, d)(float(d.margin[-1]))
+    planned = lent_ahead(production.config, d, now)
     return CollateralParameters(
         **common,
         supply_cap=_capped(caps.supply_cap, held.supply_cap if held else None, caps),
@@ -228,7 +229,7 @@ def _collateral(
                 loan_to_value_ppm=p.loan_to_value_ppm,
                 liquidation_threshold_ppm=p.liquidation_threshold_ppm,
             )
-            for t, p in zip(times, planned, strict=True)
+            for t, p in zip(times, planned, strict=False)
         ),
     )
 

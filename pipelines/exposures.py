@@ -1,21 +1,20 @@
 """From a decision to its exposure caps, the liquidator's terms, and risk per unit of collateral."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from calibrator.calibrate.exposure import Stress, exposure_cap
-from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
-from calibrator.calibrate.liquidation import Depth, Liquidator, adverse_move
+from calibrator.calibrate.liquidation import Depth
 from calibrator.calibrate.margin import initial_margin, round_up
 from calibrator.calibrate.per_unit import per_unit
 from calibrator.config import Config
 from calibrator.domain import PPM, SIDES, HaircutSchedule
 from calibrator.frames import EXPOSURES, PER_UNIT, conform
 from pipelines.add_ons import book_of
+from pipelines.lending import lending, liquidator, pair_of
 from pipelines.production import Decisions, Production
 from pipelines.starts import close_out
 
@@ -50,32 +49,6 @@ class Exposure:
     least_liquidation: int | None
     stress_move: float
     degraded: bool
-
-
-def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
-    """Return the rule that turns a haircut of this collateral into its lending parameters.
-
-    The penalty is the configured one, raised where it would not pay the liquidator.
-    """
-    borrow = float(d.table["borrow"].iloc[-1])
-    pair = d.pair or config.haircut.single(d.market)
-
-    def lend(haircut: float) -> HaircutSchedule:
-        least = liquidator(config, d, haircut).least_penalty(pair.liquidation_size or math.inf)
-        penalty = min(max(pair.penalty or 0.0, least), 1.0)
-        return haircut_schedule(
-            haircut, borrow, terms=LoanTerms(penalty, pair.slippage or 0.0, pair.interest or 0.0)
-        )
-
-    return lend
-
-
-def liquidator(config: Config, d: Decisions, haircut: float) -> Liquidator:
-    """Return what a liquidator of this collateral spends."""
-    pair = d.pair or config.haircut.single(d.market)
-    auction = pair.auction or 0.0
-    move = adverse_move(min(haircut, 1.0), auction=auction, bars=close_out(config, d.terms))
-    return Liquidator(slippage=pair.slippage or 0.0, gas=pair.gas or 0.0, move=move)
 
 
 def exposure_of(production: Production, d: Decisions, *, entries: int | None = None) -> Exposure:
@@ -139,7 +112,7 @@ def _covers(config: Config, d: Decisions, lent: HaircutSchedule | None) -> float
     """Share of an exposure that is lost before the fund pays."""
     if lent is None:
         return float(d.margin[-1])
-    pair = d.pair or config.haircut.single(d.market)
+    pair = pair_of(config, d)
     owed = lent.liquidation_threshold_ppm / PPM * (1 + lent.liquidation_penalty_ppm / PPM)
     return max(1.0 - owed * (1 + (pair.interest or 0.0)), 0.0)
 

@@ -18,8 +18,8 @@ from calibrator.errors import ConfigError, InfeasibleScheduleError
 from pipelines.add_ons import book_of, side_columns
 from pipelines.champion import with_champion
 from pipelines.document import drivers, larger_side
-from pipelines.exposures import lending
 from pipelines.forecasting import Progress
+from pipelines.lending import lending
 from pipelines.loading import load
 from pipelines.outcomes import with_outcomes
 from pipelines.producing import produced

@@ -21,7 +21,40 @@ class LoanTerms:
     interest: float
 
 
-def haircut_schedule(haircut: float, borrow_margin: float, *, terms: LoanTerms) -> HaircutSchedule:
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What is lent now, and how far the next decision may take it.
+
+    Attributes
+    ----------
+    loan_to_value_ppm : int
+        In force.
+    reach_ppm : int or None
+        Largest move, up or down: the target's step, 0 between its moves; None = free.
+    may_rise : bool
+        Not while the input is incomplete, nor while a regime holds margins up.
+
+    Examples
+    --------
+    >>> Lent(700_000, 5_000).within(720_000), Lent(700_000, 5_000, may_rise=False).within(720_000)
+    (705000, 700000)
+    """
+
+    loan_to_value_ppm: int
+    reach_ppm: int | None = None
+    may_rise: bool = True
+
+    def within(self, wanted: int) -> int:
+        """Return the loan-to-value next to ``wanted`` (ppm) that may be published."""
+        if self.reach_ppm is not None:
+            lowest, highest = (self.loan_to_value_ppm + sign * self.reach_ppm for sign in (-1, 1))
+            wanted = min(max(wanted, lowest), highest)
+        return wanted if self.may_rise else min(wanted, self.loan_to_value_ppm)
+
+
+def haircut_schedule(
+    haircut: float, borrow_margin: float, *, terms: LoanTerms, last: Lent | None = None
+) -> HaircutSchedule:
     """Derive the lending parameters from a haircut, quantised towards safety.
 
     ``threshold = (1 - haircut) (1 - slippage) / ((1 + penalty) (1 + interest))`` and
@@ -37,6 +70,8 @@ def haircut_schedule(haircut: float, borrow_margin: float, *, terms: LoanTerms) 
         Tail loss over one cadence at the lower borrowing level (fraction).
     terms : LoanTerms
         Penalty, slippage and interest over the close-out.
+    last : Lent, optional
+        Holds loan-to-value to the limits of a move; it stays below the threshold all the same.
 
     Raises
     ------
@@ -55,6 +90,8 @@ def haircut_schedule(haircut: float, borrow_margin: float, *, terms: LoanTerms) 
     threshold = min(ppm_down(max(keep, 0.0)), (PPM - cut) * PPM // (PPM + penalty))
     threshold = min(threshold, PPM - 1)
     loan_to_value = threshold - max(ppm_up(borrow_margin), 1)
+    if last is not None:
+        loan_to_value = min(last.within(loan_to_value), threshold - 1)
     if loan_to_value <= 0:
         raise InfeasibleScheduleError(
             f"loan_to_value must be positive, was {loan_to_value} ppm: haircut {cut} ppm, penalty "

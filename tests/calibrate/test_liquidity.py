@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibrator.calibrate.gap import jump_add_on, oracle_lag
-from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
+from calibrator.calibrate.haircut import Lent, LoanTerms, haircut_schedule
 from calibrator.calibrate.margin import Liquidity, as_schedule, initial_margin, margin_tiers, requirement
 from calibrator.calibrate.procyclicality import limit
 from calibrator.domain import PPM, ChangeLimits, ppm_down, ppm_up
@@ -137,10 +137,16 @@ SUBSETS = [set(c) for n in range(1, len(DROPS) + 1) for c in combinations(DROPS,
 @CASES
 @given(
     st.lists(margins, min_size=3, max_size=6), st.lists(turnovers, min_size=6, max_size=6), volatilities,
-    st.lists(crowds, min_size=6, max_size=6), st.sampled_from(SUBSETS),
+    st.lists(crowds, min_size=6, max_size=6), st.lists(st.floats(0.0, 0.3), min_size=2, max_size=2),
+    st.sampled_from(SUBSETS),
 )  # fmt: skip
 def test_degraded_input_never_loosens_whatever_is_dropped(
-    raw: list[float], turnover: list[float], volatility: float, crowd: list[float], dropped: set[str]
+    raw: list[float],
+    turnover: list[float],
+    volatility: float,
+    crowd: list[float],
+    borrow: list[float],
+    dropped: set[str],
 ) -> None:
     n = len(raw)
     target, volume, together = np.array(raw), np.array(turnover[:n]), np.array(crowd[:n])
@@ -156,15 +162,15 @@ def test_degraded_input_never_loosens_whatever_is_dropped(
     found = margin_tiers(published, floors=FLOORS, liquidity=liquidity, limits=LIMITS, complete=complete)
     assert (found[-1] >= found[-2]).all()
     terms = LoanTerms(penalty=0.05, slippage=0.005, interest=0.001)
-    lent = []
-    for haircut in published[-2:]:
-        try:
-            schedule = haircut_schedule(float(haircut), 0.02, terms=terms)
-        except InfeasibleScheduleError:
-            lent.append((0, 0))
-            continue
-        lent.append((schedule.loan_to_value_ppm, schedule.liquidation_threshold_ppm))
-    assert all(after <= before for before, after in zip(*lent, strict=True))
+    before, after = published[-2:].tolist()
+    try:
+        was = haircut_schedule(before, borrow[0], terms=terms)
+        free = bool(sound[-1])
+        now = haircut_schedule(after, borrow[1], terms=terms, last=Lent(was.loan_to_value_ppm, may_rise=free))
+    except InfeasibleScheduleError:
+        return
+    assert now.liquidation_threshold_ppm <= was.liquidation_threshold_ppm
+    assert now.loan_to_value_ppm <= was.loan_to_value_ppm
 
 
 shares = st.floats(0.0, 0.6)

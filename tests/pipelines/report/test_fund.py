@@ -15,7 +15,8 @@ from calibrator.frames import EXPOSURES, PER_UNIT, conform
 from calibrator.publish.document import ParameterDocument, decode, encode
 from pipelines.capital import Capital, capital, joint_losses
 from pipelines.document import Identity, build_document
-from pipelines.exposures import exposure_of, exposures, lending, units
+from pipelines.exposures import exposure_of, exposures, units
+from pipelines.lending import lending
 from pipelines.production import Production
 from pipelines.report.page import Review, build_report
 
