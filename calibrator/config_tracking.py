@@ -12,5 +12,8 @@ class TrackingConfig(Section):
     uri: str | None = Field(
         None, description="MLflow tracking URI, env:NAME or secret:/file; default: SQLite in the home folder"
     )
-    artifacts: str | None = Field(None, description="where a new experiment's files go: s3://bucket/path")
+    artifacts: str | None = Field(
+        None,
+        description="where new files go, as s3://bucket/path; default: a server's choice, or the home",
+    )
     experiment: str = Field("margin-calibrator", min_length=1, max_length=120)

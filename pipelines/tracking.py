@@ -218,9 +218,8 @@ def tracked_run(
     if not config.enabled:
         yield Run()
         return
-    artifacts = config.artifacts or (None if config.uri else (home / "mlartifacts").absolute().as_uri())
     local = f"sqlite:///{(home / 'mlflow.db').absolute()}"
-    journal = Journal(config.uri or local, config.experiment, artifacts)
+    journal = Journal(config.uri or local, config.experiment, config.artifacts)
     work = _Work(journal, "", home, now)
     run = Run(_work=work)
     run._put("start", {"name": name, "tags": dict(tags or {})})  # noqa: SLF001 - the other half of this module
@@ -348,6 +347,8 @@ def _run(work: _Work) -> None:
 def _open(work: _Work) -> Client:
     work.uri = secret(work.journal.uri)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if not work.uri.startswith("http"):  # a database keeps no files, and MLflow would put them where it runs
+        work.journal.artifacts = work.journal.artifacts or (work.home / "mlartifacts").absolute().as_uri()
     if work.uri.startswith("sqlite:"):
         work.home.mkdir(parents=True, exist_ok=True)
     return Client.open(work.uri, work.journal)

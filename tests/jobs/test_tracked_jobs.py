@@ -173,6 +173,7 @@ def test_what_a_server_that_is_down_missed_is_sent_later(
     assert (late["status"], late["ledger_row"]) == ("FINISHED", str(row.id))
     assert (late["document"], late["sequence"]) == (row.facts["document"], "1")
     assert late["signers"]
+    assert (world.home / "mlartifacts" / late["id"] / "artifacts" / "tables" / "signers.json").exists()
 
 
 def test_no_job_imports_mlflow_before_it_has_something_to_log() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -84,9 +85,9 @@ class Page:
 
     port: int
 
-    def see(self, url: str, *, expects: list[str], name: str) -> str:
-        """Open a page, wait until it shows the texts, keep a screenshot, return the text."""
-        return asyncio.run(self._see(url, expects, name))
+    def see(self, url: str, *, expects: list[str], name: str, until: str = "true") -> str:
+        """Open a page, wait for its texts and until a script holds, keep a screenshot, return the text."""
+        return asyncio.run(self._see(url, expects, name, until))
 
     def _tab(self) -> str:
         """Open a tab and return the address of its debugger."""
@@ -95,7 +96,7 @@ class Page:
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
             return str(json.loads(response.read())["webSocketDebuggerUrl"])
 
-    async def _see(self, url: str, expects: list[str], name: str) -> str:
+    async def _see(self, url: str, expects: list[str], name: str, until: str) -> str:
         from tornado.websocket import websocket_connect  # noqa: PLC0415 - an optional dependency
 
         socket = await websocket_connect(self._tab(), max_message_size=1 << 28)
@@ -111,11 +112,15 @@ class Page:
                     return dict(answer.get("result", {}))
 
         await ask("Page.navigate", url=url)
-        text, end = "", time.monotonic() + 120
+
+        async def value(script: str) -> object:
+            return (await ask("Runtime.evaluate", expression=script)).get("result", {}).get("value")
+
+        text, holds, end = "", False, time.monotonic() + 120
         while time.monotonic() < end:
-            found = await ask("Runtime.evaluate", expression="document.body ? document.body.innerText : ''")
-            text = str(found.get("result", {}).get("value", ""))
-            if all(e in text for e in expects):
+            text = str(await value("document.body ? document.body.innerText : ''"))
+            holds = await value(until) is True
+            if holds and all(e in text for e in expects):
                 break
             await asyncio.sleep(0.4)
         picture = await ask("Page.captureScreenshot", format="png")
@@ -126,6 +131,7 @@ class Page:
             pass
         missing = [e for e in expects if e not in text]
         assert not missing, (missing, text[-3000:])
+        assert holds, (until, text[-3000:])
         return text
 
 
@@ -169,8 +175,25 @@ def test_a_run_shows_its_metrics_tags_and_files(page: Page, server: str, finishe
     page.see(address, expects=expects, name="mlflow-run")
     expects = ["figures", "tables", "models", "report.html", "validation.html", "backtest.json"]
     page.see(f"{address}/artifacts", expects=expects, name="mlflow-run-files")
-    expects = ["breaches", "AAA", "short"]
-    page.see(f"{address}/artifacts/tables/coverage.json", expects=expects, name="mlflow-run-table")
+
+
+def test_a_figure_of_a_run_is_really_shown_and_a_table_is_a_table(
+    page: Page, server: str, finished: Finished
+) -> None:
+    ((run, experiment, folder),) = rows(
+        finished, "select run_uuid, experiment_id, artifact_uri from runs where name like 'run 20%'"
+    )
+    address = f"{server}/#/experiments/{experiment}/runs/{run}/artifacts"
+    artifacts = Path(folder.removeprefix("file://"))
+    figure = "figures/margin-AAA-long.png"
+    width, height = struct.unpack(">II", (artifacts / figure).read_bytes()[16:24])
+    loaded = f"[...document.images].some(i => i.naturalWidth === {width} && i.naturalHeight === {height})"
+    page.see(f"{address}/{figure}", expects=["margin-AAA-long.png"], name="mlflow-run-figure", until=loaded)
+    table = json.loads((artifacts / "tables/coverage.json").read_bytes())
+    cells = [f"{table['data'][0][table['columns'].index(c)]}" for c in ("market", "side")]
+    as_table = "document.querySelectorAll('[role=row], tr').length > 2"
+    expects = ["breaches", "AAA", "short", *cells]
+    page.see(f"{address}/tables/coverage.json", expects=expects, name="mlflow-run-table", until=as_table)
 
 
 def test_a_model_has_a_curve_over_the_months(page: Page, server: str, finished: Finished) -> None:
