@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibrator.backtest.losses import worst_start
 from calibrator.backtest.partial import compare_ladder
 from calibrator.backtest.replay import replay
-from calibrator.backtest.report import plain
+from calibrator.backtest.report import plain, records
 from calibrator.calibrate.buffer import (
     Book,
     cover,
@@ -34,6 +34,7 @@ CHUNK: Final = 64
 """Scenarios at a time: scenarios by accounts must fit into memory."""
 SHRINK: Final = 0.01
 """Weight of independence in the correlations, so that they can be inverted."""
+RUNGS: Final = ("market", "notional_floor", "rung", "threshold_ppm", "fraction_ppm", "restores_ppm")
 LEAST: Final = 30
 """Fewest joint losses from which scenarios are made."""
 
@@ -48,6 +49,8 @@ class Capital:
         ``frames.EXPOSURES`` and ``frames.PER_UNIT``.
     ladder : pandas.DataFrame or None
         Rows ``all_at_once`` and ``ladder``; None without a margined market.
+    rungs : pandas.DataFrame
+        The ladder of the published margins, see :func:`rungs_of`.
     buffer : dict or None
         Plain values: ``fund``, ``cover``, ``exhaustion``, ``reverse_stress``, ``simulated``; None without a
         margined market or with too few joint losses.
@@ -57,6 +60,7 @@ class Capital:
     units: pd.DataFrame
     ladder: pd.DataFrame | None
     buffer: dict[str, object] | None
+    rungs: pd.DataFrame
 
     def summary(self) -> dict[str, object]:
         """Return ladder and buffer as plain values for ``backtest.json``."""
@@ -65,7 +69,12 @@ class Capital:
             ladder = {
                 str(how): {str(k): plain(v) for k, v in row.items()} for how, row in self.ladder.iterrows()
             }
-        return {"simulated": True, "ladder": ladder, "buffer": self.buffer}
+        return {
+            "simulated": True,
+            "ladder": ladder,
+            "rungs": records(self.rungs),
+            "buffer": self.buffer,
+        }
 
 
 def capital(
@@ -91,9 +100,9 @@ def capital(
         Published entries that share the fund; default: those that were decided.
     """
     caps, each = exposures(production, entries=entries), units(production)
-    given = replayed(production, bars)
+    given, rungs = replayed(production, bars), rungs_of(production)
     if given is None or challenged.population is None:
-        return Capital(caps, each, None, None)
+        return Capital(caps, each, None, None, rungs)
     prices, ours, latency = given
     accounts = challenged.population.accounts
     settings = production.config.buffer
@@ -102,7 +111,36 @@ def capital(
     outcomes = replay(
         prices, accounts, ours, latency=latency, penalty=settings.fee, spread=executor.map
     ).outcomes
-    return Capital(caps, each, ladder, _buffer(production, accounts, outcomes))
+    return Capital(caps, each, ladder, _buffer(production, accounts, outcomes), rungs)
+
+
+def rungs_of(production: Production) -> pd.DataFrame:
+    """Return the ladder of every tier's last margins: below which ratio which part is closed.
+
+    Columns ``market, notional_floor, rung`` (1 is the first to act), ``threshold_ppm`` (equity over
+    notional), ``fraction_ppm`` (of the position) and ``restores_ppm`` (the ratio afterwards). A tier has no
+    row where its room is too small for the rungs, or closing costs too much.
+    """
+    settings, floors = production.config.buffer, production.config.margin.tiers
+    parts = []
+    for market, d in production.decisions.items():
+        if d.terms.role != "perpetual":
+            continue
+        maintenance, initial = (x[-1] for x in production.tiers(d))
+        threshold, fraction = ladder_table(
+            maintenance,
+            initial,
+            rungs=settings.ladder.rungs,
+            cost=settings.fee,
+            reach=settings.ladder.reach,
+        )
+        parts += [
+            (market, floors[tier], rung + 1, threshold[rung, tier], fraction[rung, tier], initial[tier])
+            for tier in range(len(floors))
+            for rung in range(settings.ladder.rungs)
+            if threshold[rung, tier] > 0
+        ]
+    return pd.DataFrame(parts, columns=list(RUNGS))
 
 
 def _buffer(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from calibrator.domain import PPM
 from pipelines.capital import Capital
 from pipelines.report.tables import Table
 from pipelines.report.words import MISSING, number, percent
@@ -72,6 +73,20 @@ def ladder(capital: Capital) -> Table:
         "how", "accounts", "whole liquidations", "partial closings", "accounts with shortfall",
         "shortfall (quote units)", "penalties", "notional closed",
     )  # fmt: skip
+    return Table(head, rows)
+
+
+def rungs(capital: Capital) -> Table:
+    """Return the ladder of the published margins: when a part is closed, how much, and what it restores."""
+    rows = [
+        [
+            f"{r['market']}, from {number(r['notional_floor'])}",
+            str(r["rung"]),
+            *(percent(r[f"{name}_ppm"] / PPM) for name in ("threshold", "fraction", "restores")),
+        ]
+        for r in capital.rungs.to_dict("records")
+    ]
+    head = ("market and tier", "rung", "equity / notional below", "part that is closed", "ratio afterwards")
     return Table(head, rows)
 
 

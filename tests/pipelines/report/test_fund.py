@@ -146,6 +146,21 @@ def test_the_fund_is_sized_reversed_and_marked(made: Capital, production: Produc
     assert np.isfinite(losses).all()
 
 
+def test_every_rung_restores_the_initial_margin_before_the_breach(
+    made: Capital, production: Production
+) -> None:
+    fee = production.config.buffer.fee
+    perpetual = {m for m, d in production.decisions.items() if d.terms.role == "perpetual"}
+    assert set(made.rungs["market"]) == perpetual
+    for r in made.rungs.to_dict("records"):
+        maintenance, initial = (x[-1] for x in production.tiers(production.decisions[r["market"]]))
+        tier = production.config.margin.tiers.index(r["notional_floor"])
+        assert maintenance[tier] < r["threshold_ppm"] < r["restores_ppm"] == initial[tier]
+        ratio, part = r["threshold_ppm"] / PPM, r["fraction_ppm"] / PPM
+        assert (ratio - fee * part) / (1 - part) >= r["restores_ppm"] / PPM - 1e-12
+    assert made.summary()["rungs"]
+
+
 def test_the_ladder_is_the_one_that_is_built_and_acts_before_the_breach(made: Capital) -> None:
     assert made.ladder is not None
     once, ladder = made.ladder.loc["all_at_once"], made.ladder.loc["ladder"]
