@@ -205,10 +205,12 @@ EXPOSURES: Final = _schema(
             )
         },
         "stress_move": _positive(),
+        "reason": _column("str", pa.Check.str_length(min_value=1)),
     },
     ["market", "role", "debt", "location", "origin"],
 )  # fmt: skip
-"""What may be open at most, in quote units; missing where it is not known or no fund is configured."""
+"""What may be open at most, in quote units; missing where it is not known, no fund is configured, or nothing
+may be lent (``reason``, else ``-``)."""
 
 PLAN: Final = _schema(
     "Plan",

@@ -14,6 +14,7 @@ from pipelines.document import Identity, build_document
 from pipelines.executor import executor_of
 from pipelines.forecasting import Progress
 from pipelines.jobs import Job, Now, job
+from pipelines.lending import with_refusals
 from pipelines.loading import Loaded, load
 from pipelines.models import model_digests, model_texts
 from pipelines.portfolio import with_portfolio
@@ -130,7 +131,8 @@ def reviewed(production: Production, done: Backtest, loaded: Loaded) -> Review:
     identity = Identity(config=config_digest(production.config), data=loaded.data, models=models)
     document = build_document(production, as_of=loaded.as_of, stale=set(), previous=None, identity=identity)
     document = with_portfolio(document, production, previous=None)
-    return Review(production, document, done, loaded.findings, loaded.bars, version("calibrator"))
+    findings = with_refusals(loaded.findings, production.config, production.decisions)
+    return Review(production, document, done, findings, loaded.bars, version("calibrator"))
 
 
 def written(files: dict[str, Path]) -> dict[str, Path]:

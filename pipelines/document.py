@@ -51,8 +51,9 @@ def build_document(
 ) -> ParameterDocument:
     """Make the document of the last decisions.
 
-    A market whose bars are stale, or that had a published value and has no decision, keeps its last good
-    parameters (status ``held``).
+    A market whose bars are stale, or that had a published value and has no decision or no feasible one, keeps
+    its last good parameters (status ``held``). One without a feasible schedule that was never published is
+    left out (see :func:`pipelines.lending.with_refusals`): it stops none of the others.
 
     Parameters
     ----------
@@ -69,11 +70,14 @@ def build_document(
     ------
     StaleDataError
         No market is fresh and none was published before.
+    InfeasibleScheduleError
+        The same, and some have no feasible schedule.
     """
     config, clock = production.config, production.clock
     before = _to_hold(production, previous)
     made = {d.key: d for d in production.decisions.values()}
     markets: list[MarketParameters] = []
+    refused: list[InfeasibleScheduleError] = []
     for key in sorted(set(made) | set(before)):
         d = made.get(key)
         old = stale.intersection({key[0], key[2]} | (d.pair.legs if d and d.pair else set()))
@@ -83,11 +87,12 @@ def build_document(
                 markets.append(_fresh(production, d, as_of, before.get(key), previous))
                 continue
             except InfeasibleScheduleError as error:
-                if key not in before:
-                    raise
+                refused.append(error)
                 reason = f"no schedule is feasible: {error}"[:REASON_LENGTH].rstrip()
         if key in before:
             markets.append(_held(before[key], reason))
+    if not markets and refused:
+        raise InfeasibleScheduleError(f"no market has a feasible schedule at {as_of}: {refused[0]}")
     if not markets:
         raise StaleDataError(f"no market has fresh data at {as_of} and none was published before")
     effective = as_of + clock.step * config.margin.notice

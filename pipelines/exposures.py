@@ -12,6 +12,7 @@ from calibrator.calibrate.margin import initial_margin, round_up
 from calibrator.calibrate.per_unit import per_unit
 from calibrator.config import Config
 from calibrator.domain import PPM, SIDES, HaircutSchedule
+from calibrator.errors import InfeasibleScheduleError
 from calibrator.frames import EXPOSURES, PER_UNIT, conform
 from pipelines.add_ons import book_of
 from pipelines.lending import lending, liquidator, pair_of
@@ -40,6 +41,8 @@ class Exposure:
         Loss over the close-out that the fund must absorb beyond the margin (fraction).
     degraded : bool
         The market's depth or bars are not complete: caps may only fall.
+    reason : str
+        Why nothing is lent against a collateral and it has no caps; empty where something is.
     """
 
     open_interest_cap: int | None
@@ -49,6 +52,7 @@ class Exposure:
     least_liquidation: int | None
     stress_move: float
     degraded: bool
+    reason: str = ""
 
 
 def exposure_of(production: Production, d: Decisions, *, entries: int | None = None) -> Exposure:
@@ -78,7 +82,10 @@ def exposure_of(production: Production, d: Decisions, *, entries: int | None = N
     worst = float(own.loc[own["known_at"] <= d.table.index[-1], "loss"].max())
     shortfall = max(float(row[f"shortfall_{side}"]) for side in sides)
     move = config.buffer.stress * float(np.fmax(worst, shortfall))
-    lent = lending(config, d)(float(d.margin[-1])) if d.terms.role == "collateral" else None
+    try:
+        lent = lending(config, d)(float(d.margin[-1])) if d.terms.role == "collateral" else None
+    except InfeasibleScheduleError as error:
+        return Exposure(None, None, None, None, None, move, degraded=True, reason=str(error))
     dust = None if lent is None else _least(config, d, lent)
     if not len(known):
         return Exposure(None, None, None, None, dust, move, degraded)
@@ -150,6 +157,7 @@ def exposures(production: Production, *, entries: int | None = None) -> pd.DataF
                 "manipulation_bound": _float(found.manipulation_bound),
                 "least_liquidation": _float(found.least_liquidation),
                 "stress_move": found.stress_move,
+                "reason": found.reason or "-",
             }
         )
     return conform(pd.DataFrame(rows, columns=list(EXPOSURES.columns)), EXPOSURES, source="production")

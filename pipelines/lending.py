@@ -1,7 +1,7 @@
 """From a collateral's haircuts to what is lent against it: every decision, and the steps ahead."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,10 @@ from calibrator.calibrate.haircut import Lent, LoanTerms, haircut_schedule
 from calibrator.calibrate.liquidation import Liquidator, adverse_move
 from calibrator.config import Config
 from calibrator.config_collateral import HaircutPair
+from calibrator.data.rows import Finding, findings_frame
 from calibrator.domain import HaircutSchedule, ppm_down
 from calibrator.errors import InfeasibleScheduleError
+from calibrator.frames import FINDINGS, conform
 from pipelines.production import Decisions
 from pipelines.smoothing import regime_hold
 from pipelines.starts import close_out
@@ -101,6 +103,33 @@ def lent_ahead(config: Config, d: Decisions, now: HaircutSchedule) -> list[Hairc
         except InfeasibleScheduleError:
             break
     return out
+
+
+def refusals(config: Config, decisions: Mapping[str, Decisions]) -> dict[str, str]:
+    """Say why the last decision of a collateral leaves nothing to lend, by its name in frames."""
+    out = {}
+    for market, d in decisions.items():
+        if d.terms.role == "collateral":
+            try:
+                lending(config, d)(float(d.margin[-1]))
+            except InfeasibleScheduleError as error:
+                out[market] = str(error)
+    return out
+
+
+def with_refusals(findings: pd.DataFrame, config: Config, decisions: Mapping[str, Decisions]) -> pd.DataFrame:
+    """Add a finding to those of the data gate for each entry without a feasible schedule."""
+    refused = refusals(config, decisions)
+    if not refused:
+        return findings
+    at = {market: decisions[market].table.index[-1] for market in refused}
+    new = [
+        Finding(market, "infeasible schedule", 1, at[market], at[market], f"not published anew: {why}"[:64])
+        for market, why in refused.items()
+    ]
+    return conform(
+        pd.concat([findings, findings_frame(new)], ignore_index=True), FINDINGS, source="the data gate"
+    )
 
 
 def may_loosen(config: Config, table: pd.DataFrame) -> Flags:

@@ -21,6 +21,7 @@ from pipelines.executor import executor_of
 from pipelines.forecasting import Progress
 from pipelines.jobs import Job, Now, job, log
 from pipelines.ledger import Row
+from pipelines.lending import with_refusals
 from pipelines.loading import Loaded, load
 from pipelines.metrics import label
 from pipelines.models import model_digests, model_texts
@@ -142,9 +143,8 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
             production, challenged, funds, loaded.bars, open_interest=interest, progress=report
         )
         challenged.summary.update(checked.summary())
-        review = Review(
-            production, document, challenged, loaded.findings, loaded.bars, version("calibrator"), funds
-        )
+        findings = with_refusals(loaded.findings, production.config, production.decisions)
+        review = Review(production, document, challenged, findings, loaded.bars, version("calibrator"), funds)
         report("report", 0, 2)
         drawings = draw(review)
         pages = _pages(review, checked, drawings)
@@ -167,7 +167,7 @@ def _run(config: Config, work: Job, loaded: Loaded, progress: Progress) -> Resul
     if config.tracking.enabled and config.tracking.uri is None:
         files["MLflow store"] = home / "mlflow.db"
     problems = [*work.facts["alarms"], *([tracked.problem] if tracked.problem else [])]
-    return Result(document, published, challenged, loaded.findings, files, problems)
+    return Result(document, published, challenged, findings, files, problems)
 
 
 def documented(

@@ -36,7 +36,8 @@ def caps(capital: Capital) -> Table:
 def _entry(row: dict[Any, Any]) -> str:
     if row["role"] == "perpetual":
         return str(row["market"])
-    return f"{row['market']}/{row['debt']} @ {row['location']}"
+    why = "" if row["reason"] == "-" else f": {row['reason']}"
+    return f"{row['market']}/{row['debt']} @ {row['location']}{why}"
 
 
 def per_unit(capital: Capital) -> Table:

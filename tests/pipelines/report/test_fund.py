@@ -11,12 +11,13 @@ from calibrator.calibrate.ladder import build_ladder, ladder_table
 from calibrator.config_buffer import BufferConfig
 from calibrator.config_collateral import HaircutConfig
 from calibrator.domain import PPM
+from calibrator.errors import InfeasibleScheduleError
 from calibrator.frames import EXPOSURES, PER_UNIT, conform
 from calibrator.publish.document import ParameterDocument, decode, encode
 from pipelines.capital import Capital, capital, joint_losses
 from pipelines.document import Identity, build_document
 from pipelines.exposures import exposure_of, exposures, units
-from pipelines.lending import lending
+from pipelines.lending import lending, with_refusals
 from pipelines.production import Production
 from pipelines.report.page import Review, build_report
 
@@ -267,3 +268,41 @@ def test_a_fund_counts_what_a_debt_is_worth(production: Production) -> None:
         assert getattr(coins, name) == pytest.approx(getattr(dollars, name) / 200, abs=1)
     unknown = exposure_of(production, replace(d, table=table.assign(debt_price=np.nan)))
     assert (unknown.supply_cap, unknown.borrow_cap) == (None, None)
+
+
+def test_an_infeasible_haircut_is_held_or_left_out_and_stops_nothing(review: Review) -> None:
+    production = funded(review.production)
+    (oil,) = (d for d in production.decisions.values() if d.terms.role == "collateral")
+    wide = replace(oil, table=oil.table.assign(margin_long=0.98))
+    refused = replace(production, decisions=production.decisions | {oil.market: wide})
+    fresh = document(refused, review)
+    assert oil.key not in {m.key for m in fresh.markets}
+    assert len(fresh.markets) == len(production.decisions) - 1
+    before = document(production, review)
+    held = {m.key: m for m in document(refused, review, before).markets}
+    assert held[oil.key].status == "held"
+    assert "no schedule is feasible: loan_to_value must be positive" in held[oil.key].reasons[0]
+    assert held[oil.key].haircut == {m.key: m for m in before.markets}[oil.key].haircut
+    assert all(m.status == "fresh" for k, m in held.items() if k != oil.key)
+    caps = exposures(refused).set_index("role")
+    named = ["open_interest_cap", "supply_cap", "borrow_cap", "manipulation_bound", "least_liquidation"]
+    assert caps.loc["collateral", named].isna().all()
+    assert "leave nothing to lend" in caps.loc["collateral", "reason"]
+    assert (caps.loc["perpetual", "reason"] == "-").all()
+    found = with_refusals(review.findings, refused.config, refused.decisions)
+    assert found.iloc[-1][["market", "rule"]].tolist() == [oil.market, "infeasible schedule"]
+    assert with_refusals(review.findings, production.config, production.decisions) is review.findings
+    made = capital(refused, review.backtest, review.bars)
+    page = build_report(replace(review, production=refused, document=fresh, findings=found, capital=made))
+    assert "infeasible schedule" in page
+    assert "leave nothing to lend" in page
+
+
+def test_a_run_without_any_feasible_schedule_says_which(review: Review) -> None:
+    production = funded(review.production)
+    (oil,) = (d for d in production.decisions.values() if d.terms.role == "collateral")
+    alone = {oil.market: replace(oil, table=oil.table.assign(margin_long=0.98))}
+    with pytest.raises(
+        InfeasibleScheduleError, match=r"no market has a feasible schedule at .*loan_to_value"
+    ):
+        document(replace(production, decisions=alone), review)
