@@ -11,12 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrator.calibrate.conformal import ladder, tighten
+from calibrator.calibrate.floors import long_run_floors_at
 from calibrator.calibrate.margin import Liquidity, initial_margin, margin_tiers
 from calibrator.calibrate.plan_program import Prices, relative_rules, solve_plan
 from calibrator.calibrate.procyclicality import limit
 from calibrator.calibrate.scenarios import excess_of, expected_needs
 from calibrator.calibrate.simulation import Dynamics, simulate_losses
+from calibrator.calibrate.smoothing import long_run_pull
 from calibrator.calibrate.tail import rolling_tails
+from calibrator.config_procyclicality import ConformalConfig
 from calibrator.domain import ChangeLimits
 from pipelines.benchmarks.forecast_pages import machine, pipe_table
 from pipelines.benchmarks.timing import interleaved, ratio
@@ -27,6 +31,7 @@ MARKETS: Final = 200
 TIERS: Final = tuple(range(0, 8_000_000, 1_000_000))
 STEPS: Final = 30
 YEAR: Final = 365
+LEVEL: Final = 0.99
 PATHS: Final = (10_000, 24)
 ROUNDS: Final = 7
 
@@ -60,36 +65,54 @@ def run(*, scale: float = 1.0) -> Speed:
 
 
 def _calibration(markets: int) -> pd.DataFrame:
-    """Time a year of standardised losses to tails, needs, tiers and plans, each of its parts once."""
+    """Time a year of losses to tails, conformal levels, floors, margins of all tiers, and plans."""
     rng = np.random.default_rng(1)
     losses = np.abs(rng.standard_t(5, (YEAR + 1, markets, 2, 1)))
     known = np.tile(np.arange(1, YEAR + 2)[:, None], (1, markets))
     volatility = 0.04 * np.exp(0.1 * rng.standard_normal((YEAR + 1, markets)).cumsum(axis=0) / 4)
-    plan_steps, last = tuple(range(STEPS)), slice(YEAR, YEAR + 1)
-    small = np.arange(2)
-    _plans(volatility[:, small], losses[:, small], np.full((2, 2), 3.0), plan_steps)  # compile, import
-    seconds: dict[str, float] = {}
-    began = time.perf_counter()
-    quantile, _ = rolling_tails(losses, known, window=YEAR, level=0.99, refit=YEAR)
-    seconds["tails"] = time.perf_counter() - began
-    began = time.perf_counter()
-    _tiers(volatility, quantile[last][0])
-    seconds["margins of 8 tiers"] = time.perf_counter() - began
-    began = time.perf_counter()
-    _plans(volatility, losses, quantile[last][0], plan_steps)
-    seconds["plans of 30 steps"] = time.perf_counter() - began
+    plan_steps, conformal = tuple(range(STEPS)), ConformalConfig()
+    levels = ladder(LEVEL, conformal.strictest(LEVEL))
+    few = 2
+    for count in (few, markets):  # the first round compiles and imports
+        own, due, scale = losses[:, :count], known[:, :count], volatility[:, :count]
+        seconds: dict[str, float] = {}
+        began = time.perf_counter()
+        quantiles, _ = rolling_tails(own, due, window=YEAR, level=levels, refit=YEAR)
+        seconds[f"tails at {len(levels)} levels"] = time.perf_counter() - began
+        began = time.perf_counter()
+        quantile, _ = tighten(own, due, quantiles, levels=levels, gain=conformal.gain)
+        seconds["conformal step"] = time.perf_counter() - began
+        began = time.perf_counter()
+        floors = _floors(own * scale[:, :, None, None], due)
+        seconds["long-run floors"] = time.perf_counter() - began
+        began = time.perf_counter()
+        _tiers(scale, np.broadcast_to(quantile[-1], quantile.shape), floors)
+        seconds["anti-procyclical tools, margins of 8 tiers"] = time.perf_counter() - began
+        began = time.perf_counter()
+        _plans(scale, own, quantile[-1], plan_steps)
+        seconds["plans of 30 steps"] = time.perf_counter() - began
     out = pd.Series(seconds, name="seconds").to_frame()
     out.loc["in all"] = out["seconds"].sum()
     return out
 
 
-def _tiers(volatility: Array, quantile: Array) -> None:
+def _floors(losses: Array, known: NDArray[np.int64]) -> Array:
+    out = np.full(losses.shape[:3], np.nan)
+    for market, side in np.ndindex(out.shape[1:]):
+        own = losses[:, market, side]
+        made = long_run_floors_at(own, known[:, market], share=0.5, levels=(LEVEL,), window=YEAR, least=60)
+        out[:, market, side] = made[:, 0]
+    return out
+
+
+def _tiers(volatility: Array, quantile: Array, floors: Array) -> None:
     limits = ChangeLimits()
     for market in range(volatility.shape[1]):
-        sides = [
-            limit(volatility[:, market] * quantile[market, side], np.zeros(len(volatility)), limits=limits)
-            for side in (0, 1)
-        ]
+        sides = []
+        for side in (0, 1):
+            goal = volatility[:, market] * quantile[:, market, side]
+            goal = long_run_pull(goal, weight=0.7, share=0.9, window=YEAR)
+            sides.append(limit(goal, floors[:, market, side], limits=limits))
         book = Liquidity(
             turnover=np.full(len(volatility), 1e6),
             volatility=volatility[:, market] / 5,

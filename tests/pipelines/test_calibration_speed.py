@@ -23,7 +23,14 @@ def test_both_simulations_are_the_same() -> None:
 
 def test_the_page_has_every_part(tmp_path: Path) -> None:
     speed = run(scale=0.01)
-    assert list(speed.calibration.index) == ["tails", "margins of 8 tiers", "plans of 30 steps", "in all"]
+    assert list(speed.calibration.index) == [
+        "tails at 5 levels",
+        "conformal step",
+        "long-run floors",
+        "anti-procyclical tools, margins of 8 tiers",
+        "plans of 30 steps",
+        "in all",
+    ]
     assert (speed.simulation > 0).all().all()
     files = write(speed, home=tmp_path, made_on=date(2026, 1, 1), docs=tmp_path / "docs")
     text = files["committed table"].read_text()
