@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from calibrator.errors import ChangedError, DeadlineError
+from pipelines.challenge import challenge
+from pipelines.champion import write_champion
 from pipelines.journal import kept
+from pipelines.ledger import open_ledger
+from pipelines.publish_job import refresh
+from pipelines.retrain import rollback
 from pipelines.tracking import sync
 
 pytestmark = pytest.mark.skipif(
@@ -183,3 +189,37 @@ def test_no_job_imports_mlflow_before_it_has_something_to_log() -> None:
         "assert 'mlflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_refresh_and_a_rollback_are_runs_too(tracking_world: World) -> None:
+    world = tracking_world
+    refresh(world.config, home=world.home, now=at_once)
+    with open_ledger(world.home) as ledger:
+        for model in sorted(path.name for path in (world.home / "models").glob("*-*-*")):
+            ledger.decide(model, "promote", now=NOW, reason="by hand")
+            write_champion(world.home, model)
+    back = rollback(world.home, to=None, now=at_once, config=world.config)
+    (renewed,), (rolled,) = world.parents("refresh"), world.parents("rollback")
+    assert (renewed["status"], renewed["sequence"]) == ("FINISHED", "1")
+    assert renewed["document"] == world.rows("publish")[0].facts["document"]
+    assert (rolled["status"], rolled["champion"]) == ("FINISHED", back.id)
+    for run, kind in ((renewed, "refresh"), (rolled, "rollback")):
+        assert run["ledger_row"] == str(world.rows(kind)[0].id)
+        assert "as_of" not in run
+
+
+def test_a_backtest_says_on_its_page_that_nothing_was_signed(worked: World) -> None:
+    (own,), (signed,) = (worked.home.glob(f"{of}/*/report.html") for of in ("backtests", "runs"))
+    note = "nothing of this was signed or published"
+    assert note in own.read_text()
+    assert note not in signed.read_text()
+
+
+def test_a_backtest_of_what_cannot_be_published_has_no_page(world: World) -> None:
+    sections = yaml.safe_load((world.place / "run.yaml").read_text())
+    sections |= {"haircut": {"add_on": 0.96}, "markets": {m: {"role": "collateral"} for m in ("AAA", "BBB")}}
+    (world.place / "run.yaml").write_text(yaml.safe_dump(sections))
+    made = challenge(world.config, home=world.home, as_of=None, now=at_once, progress=lambda *_: None)
+    assert made.files["backtest"].exists()
+    assert "report" not in made.files
+    assert [line for line in made.lines if line.startswith("no page: ")], made.lines
