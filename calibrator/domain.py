@@ -11,6 +11,8 @@ from itertools import pairwise
 from typing import Final, Literal
 
 PPM: Final = 1_000_000
+HIGHEST: Final = PPM - 1
+"""A maintenance margin stays below the initial margin, which stays at or below the notional."""
 NOISE: Final = 1e-6
 """Rounding noise of a float fraction, in ppm."""
 Side = Literal["long", "short"]

@@ -9,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrator.calibrate.conformal import ladder, tighten
-from calibrator.calibrate.procyclicality import borrowed_floor, limit
+from calibrator.calibrate.procyclicality import borrowed_floor, hold_adds, limit
 from calibrator.calibrate.tail import rolling_tails
 from calibrator.config import Config, MarketConfig
 from calibrator.domain import SIDES
 from calibrator.features import Clock
 from pipelines.add_ons import Observed, book_of, crowd_of, jumps_of, side_columns
 from pipelines.forecasting import PUBLISHED, Forecasts
-from pipelines.smoothing import calm, hold_adds, regime_hold
+from pipelines.smoothing import calm, may_fall, regime_hold
 from pipelines.starts import Losses, close_out
 from pipelines.wide import long_run_floors, whole_decisions, wide
 
@@ -201,13 +201,15 @@ def decide(table: pd.DataFrame, config: Config) -> dict[str, Array]:
     limits = config.margin.limits.to_domain()
     whole = table["whole"].to_numpy(bool)
     held = regime_hold(table["regime"], config)
-    may_fall = table["complete"].to_numpy(bool) & ~held
+    complete, free = table["complete"].to_numpy(bool), may_fall(table, config)
     goals: dict[str, Array] = {}
     for side in SIDES:
         goals[side] = calm(table[f"unlimited_{side}"].to_numpy(float), config)
         floor = table[f"floor_{side}"].to_numpy(float)
         table[f"goal_{side}"] = np.fmax(goals[side], floor)
-        published = limit(goals[side], floor, limits=limits, whole=whole, complete=may_fall)
+        published = limit(goals[side], floor, limits=limits, whole=whole, complete=free)
         table[f"margin_{side}"] = published
-        table[f"held_{side}"] = hold_adds(published, table[f"goal_{side}"].to_numpy(float), held, limits)
+        table[f"held_{side}"] = hold_adds(
+            published, goals[side], floor, limits=limits, flags=(whole, complete), held=held
+        )
     return goals

@@ -149,7 +149,7 @@ def _fresh(
     previous: ParameterDocument | None,
 ) -> MarketParameters:
     config, row = production.config, d.table.iloc[-1]
-    value = ppm_up(float(d.margin[-1]))
+    value = ppm_up(float(d.margin[-1]))  # below 1: the same as the first tier's
     probability = row["probability"]
     common: dict[str, Any] = {
         "symbol": d.key[0],

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,11 @@ from calibrator.domain import HaircutSchedule, ppm_down
 from calibrator.errors import InfeasibleScheduleError
 from calibrator.frames import FINDINGS, conform
 from pipelines.production import Decisions
-from pipelines.smoothing import regime_hold
+from pipelines.smoothing import may_fall
 from pipelines.starts import close_out
 
 Flags = NDArray[np.bool_]
+ACTION: Final = "held at the last good value, or left out"
 
 
 def pair_of(config: Config, d: Decisions) -> HaircutPair:
@@ -51,7 +53,7 @@ def lent_history(config: Config, d: Decisions) -> list[HaircutSchedule | Infeasi
     decisions and by the same step as the haircut. An infeasible decision leaves in force what was there.
     """
     haircuts, borrow = d.margin, d.table["borrow"].to_numpy(float)
-    may_rise, may_move = may_loosen(config, d.table), _moves(config, len(d.table))
+    may_rise, may_move = may_fall(d.table, config), _moves(config, len(d.table))
     out: list[HaircutSchedule | InfeasibleScheduleError] = []
     last: int | None = None
     for t, haircut in enumerate(haircuts.tolist()):
@@ -75,7 +77,7 @@ def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
     """
     earlier = [s for s in lent_history(config, _before(d)) if isinstance(s, HaircutSchedule)]
     place = len(d.table) - 1
-    may_rise = bool(may_loosen(config, d.table)[-1])
+    may_rise = bool(may_fall(d.table, config)[-1])
     reach = _reach(config, bool(_moves(config, place + 1)[-1]))
     last = Lent(earlier[-1].loan_to_value_ppm, reach, may_rise) if earlier else None
     borrow = float(d.table["borrow"].iloc[-1])
@@ -92,7 +94,7 @@ def lent_ahead(config: Config, d: Decisions, now: HaircutSchedule) -> list[Hairc
     The plan ends before a haircut that would leave nothing to lend.
     """
     place, borrow = len(d.table) - 1, float(d.table["borrow"].iloc[-1])
-    may_rise = bool(may_loosen(config, d.table)[-1])
+    may_rise = bool(may_fall(d.table, config)[-1])
     ahead = d.path[-1].tolist()
     may_move = _moves(config, place + 1 + len(ahead))[place + 1 :]
     out: list[HaircutSchedule] = []
@@ -123,19 +125,10 @@ def with_refusals(findings: pd.DataFrame, config: Config, decisions: Mapping[str
     if not refused:
         return findings
     at = {market: decisions[market].table.index[-1] for market in refused}
-    new = [
-        Finding(market, "infeasible schedule", 1, at[market], at[market], f"not published anew: {why}"[:64])
-        for market, why in refused.items()
-    ]
+    new = [Finding(market, "infeasible schedule", 1, at[market], at[market], ACTION) for market in refused]
     return conform(
         pd.concat([findings, findings_frame(new)], ignore_index=True), FINDINGS, source="the data gate"
     )
-
-
-def may_loosen(config: Config, table: pd.DataFrame) -> Flags:
-    """Flag the decisions at which parameters may loosen: whole input, and no regime hold."""
-    free: Flags = table["complete"].to_numpy(bool) & ~regime_hold(table["regime"], config)
-    return free
 
 
 def _before(d: Decisions) -> Decisions:

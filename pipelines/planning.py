@@ -1,5 +1,7 @@
 """Haircuts under a target's own step limit: a plan that is solved again at every decision that may move."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -7,28 +9,48 @@ from numpy.typing import NDArray
 from calibrator.calibrate.plan_program import Prices, relative_rules, solve_plan, step_rules
 from calibrator.calibrate.scenarios import excess_of, expected_needs
 from calibrator.config import Config
-from calibrator.domain import NOISE, PPM, ChangeLimits, StepLimits
+from calibrator.domain import HIGHEST, NOISE, PPM, ChangeLimits, StepLimits
+from pipelines.smoothing import may_fall
 
 Array = NDArray[np.float64]
 CERTAIN = 1e-6
 """Spread of a need that is known: the present one."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """Haircuts under a target's step limit.
+
+    Attributes
+    ----------
+    published : numpy.ndarray, shape (decisions,)
+        Whole ppm, rounded up.
+    path : numpy.ndarray, shape (decisions, steps)
+        Planned haircuts of the next decisions.
+    held : numpy.ndarray, shape (decisions,)
+        What a regime hold adds to each haircut, given those before it.
+    """
+
+    published: Array
+    path: Array
+    held: Array
+
+
 def planned_haircuts(
     table: pd.DataFrame, need: Array, *, config: Config, level: float, first: int = 0, phase: int = 0
-) -> tuple[Array, Array]:
+) -> Planned:
     """Publish one collateral's haircuts within a step limit, and say what is planned at every decision.
 
     The first haircut is the need itself; afterwards every ``settings.every`` decisions the linear program
     of :mod:`calibrator.calibrate.plan_program` is solved from the haircut in force over scenarios of the
-    need, its first move is published, and the others are the plan. While the input is incomplete a haircut
-    holds or rises.
+    need, its first move is published, and the others are the plan. While the input is incomplete, or the
+    regime holds margins up, a haircut holds or rises.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        One market's decisions: ``unlimited_long``, ``loss_long``, ``loss_known_at`` and ``complete``, index
-        ``origin``.
+        One market's decisions: ``unlimited_long``, ``loss_long``, ``loss_known_at``, ``complete`` and
+        ``regime``, index ``origin``.
     need : numpy.ndarray, shape (decisions,)
         What would be asked without a limit (fraction).
     config : Config
@@ -45,12 +67,6 @@ def planned_haircuts(
     ValueError
         The configuration has no ``haircut.limits``.
 
-    Returns
-    -------
-    published : numpy.ndarray, shape (decisions,)
-        Whole ppm, rounded up.
-    path : numpy.ndarray, shape (decisions, steps)
-        Planned haircuts of the next decisions.
     """
     settings, steps = config.haircut.limits, config.margin.plan_steps
     if settings is None:
@@ -67,7 +83,9 @@ def planned_haircuts(
     ratios = table["loss_long"].to_numpy(float) / table["unlimited_long"].to_numpy(float)
     known_at = pd.DatetimeIndex(table["loss_known_at"]).to_numpy()
     origins, complete = pd.DatetimeIndex(table.index).to_numpy(), table["complete"].to_numpy(bool)
+    free, need = may_fall(table, config), np.minimum(need, HIGHEST / PPM)
     published, path = np.full(count, np.nan), np.full((count, steps), np.nan)
+    held = np.zeros(count)
     moves = np.full(settings.steps, up(need[first]))
     for t in range(first, count):
         place = (t - first - phase) % limits.every
@@ -79,10 +97,12 @@ def planned_haircuts(
             past = ratios[:t][known_at[:t] <= origins[t]][-settings.history :]
             moves = _moves(published[t - 1], (mean[t], spread[t]), past, both, prices)
             moves = moves if complete[t] else np.fmax(moves, published[t - 1])
+            held[t] = 0.0 if free[t] else max(published[t - 1] - moves[0], 0.0)
+            moves = moves if free[t] else np.fmax(moves, published[t - 1])
             published[t] = moves[0]
         due = np.minimum((place + np.arange(1, steps + 1)) // limits.every, len(moves) - 1)
         path[t] = moves[due] if t >= first + limits.every else published[t]
-    return published, path
+    return Planned(published, path, held)
 
 
 def _moves(

@@ -21,6 +21,7 @@ from pipelines.calibration import decide, regimes_at, tables_of
 from pipelines.forecasting import Forecasts, Progress, forecast_all
 from pipelines.pairs import Member, by_terms, members, under_keys, with_debt_price, with_pairs
 from pipelines.planning import planned_haircuts
+from pipelines.smoothing import may_fall
 from pipelines.soundness import degraded, with_soundness
 from pipelines.starts import close_out, closes_only, collect_losses, loss_frame
 from pipelines.walks import Walker
@@ -203,7 +204,7 @@ class Production:
             liquidity=book,
             limits=margin.limits.to_domain(),
             whole=d.table["whole"].to_numpy(bool),
-            complete=d.table["complete"].to_numpy(bool),
+            complete=may_fall(d.table, self.config),
         )
         return maintenance, initial_margin(maintenance, margin.initial_multiple)
 
@@ -307,7 +308,8 @@ def publishable(
     path = paths[0] if terms.role == "collateral" else np.maximum(*paths)
     if terms.role == "collateral" and config.haircut.limits is not None:
         need, level = table["goal_long"].to_numpy(float), terms.level or config.margin.level
-        table["margin_long"], path = planned_haircuts(table, need, config=config, level=level)
+        planned = planned_haircuts(table, need, config=config, level=level)
+        table["margin_long"], table["held_long"], path = planned.published, planned.held, planned.path
     return Decisions(market, terms, table.drop(columns=[*OUTCOMES]), path)
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from calibrator.calibrate.smoothing import exhaustible_buffer, long_run_pull, stressed_weight
 from calibrator.config import Config
-from calibrator.domain import ChangeLimits, Regime
+from calibrator.domain import Regime
 
 Array = NDArray[np.float64]
 
@@ -28,8 +28,7 @@ def regime_hold(regime: pd.Series, config: Config) -> NDArray[np.bool_]:
     return held
 
 
-def hold_adds(published: Array, goal: Array, held: NDArray[np.bool_], limits: ChangeLimits) -> Array:
-    """Say what a regime hold adds to each margin: it would have fallen by a decision's limit at most."""
-    last = np.concatenate([published[:1], published[:-1]])
-    free = np.minimum(published, np.fmax(goal, last * (1 - limits.max_decrease)))
-    return np.where(held, published - free, 0.0)
+def may_fall(table: pd.DataFrame, config: Config) -> NDArray[np.bool_]:
+    """Flag the decisions at which parameters may loosen: whole input, and no regime that holds them."""
+    free: NDArray[np.bool_] = table["complete"].to_numpy(bool) & ~regime_hold(table["regime"], config)
+    return free

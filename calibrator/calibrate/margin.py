@@ -1,19 +1,16 @@
 """Maintenance and initial margin tiers by notional, with liquidity, quantised towards safety."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrator.calibrate.procyclicality import limit
-from calibrator.domain import NOISE, PPM, ChangeLimits, MarginSchedule, MarginTier
+from calibrator.domain import HIGHEST, NOISE, PPM, ChangeLimits, MarginSchedule, MarginTier
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-HIGHEST: Final = PPM - 1
-"""A maintenance margin stays below the initial margin, which stays at or below the notional."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrator.domain import NOISE, PPM, ChangeLimits
+from calibrator.domain import HIGHEST, NOISE, PPM, ChangeLimits
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -33,27 +33,45 @@ def _bounds(whole: Flags, out: Array, t: int) -> tuple[float, float, float, floa
 
 
 @numba.njit(cache=True)
+def _next(
+    target: Array, floor: Array, flags: tuple[Flags, Flags], limits: Array, out: Array, t: int
+) -> float:
+    """Return the margin of row ``t`` in whole ppm, given the rows before it; see :func:`limit`."""
+    up, down, up5, up10, trough = limits
+    whole, complete = flags
+    goal = np.ceil(max(target[t], floor[t]) * PPM - NOISE)
+    if np.isnan(goal):
+        goal = out[t - 1] if t else np.nan
+    if goal > HIGHEST:
+        goal = float(HIGHEST)
+    if t == 0 or np.isnan(out[t - 1]):
+        return float(goal)
+    goal = goal if complete[t] else max(goal, out[t - 1])
+    last, low5, low10, low_year, high_year = _bounds(whole, out, t)
+    highest = min(last * (1 + up), low5 * (1 + up5), low10 * (1 + up10))
+    highest = min(highest, low_year * (1 + trough))
+    highest = max(np.floor(highest - ROOM), out[t - 1])
+    lowest = max(out[t - 1] * (1 - down), high_year / (1 + trough))
+    lowest = min(np.ceil(lowest + ROOM), out[t - 1])
+    return float(min(max(goal, lowest), highest))
+
+
+@numba.njit(cache=True)
 def _limited(
     target: Array, floor: Array, flags: tuple[Flags, Flags], limits: Array, out: Array, first: int
 ) -> None:
-    """Follow ``target`` from row ``first`` on, in whole ppm, given the rows before it; see :func:`limit`."""
-    up, down, up5, up10, trough = limits
-    whole, complete = flags
+    """Follow ``target`` from row ``first`` on."""
     for t in range(first, len(target)):
-        goal = np.ceil(max(target[t], floor[t]) * PPM - NOISE)
-        if np.isnan(goal):
-            goal = out[t - 1] if t else np.nan
-        if t == 0 or np.isnan(out[t - 1]):
-            out[t] = goal
-            continue
-        goal = goal if complete[t] else max(goal, out[t - 1])
-        last, low5, low10, low_year, high_year = _bounds(whole, out, t)
-        highest = min(last * (1 + up), low5 * (1 + up5), low10 * (1 + up10))
-        highest = min(highest, low_year * (1 + trough))
-        highest = max(np.floor(highest - ROOM), out[t - 1])
-        lowest = max(out[t - 1] * (1 - down), high_year / (1 + trough))
-        lowest = min(np.ceil(lowest + ROOM), out[t - 1])
-        out[t] = min(max(goal, lowest), highest)
+        out[t] = _next(target, floor, flags, limits, out, t)
+
+
+@numba.njit(cache=True)
+def _unheld(
+    target: Array, floor: Array, flags: tuple[Flags, Flags], limits: Array, out: Array, free: Array
+) -> None:
+    """Say what each row would have been after the rows that there are."""
+    for t in range(len(target)):
+        free[t] = _next(target, floor, flags, limits, out, t)
 
 
 def limit(
@@ -86,7 +104,8 @@ def limit(
     Returns
     -------
     numpy.ndarray
-        Published margin per decision, a whole number of ppm: rounded up, and down where a limit binds.
+        Published margin per decision, a whole number of ppm below 1: rounded up, and down where a limit
+        binds.
 
     Examples
     --------
@@ -99,6 +118,44 @@ def limit(
     flags = (every if whole is None else whole, every if complete is None else complete)
     _limited(target, np.nan_to_num(floor, nan=0.0), flags, as_array(limits), out, 0)
     return out / PPM
+
+
+def hold_adds(
+    published: Array,
+    target: Array,
+    floor: Array,
+    *,
+    limits: ChangeLimits,
+    flags: tuple[Flags, Flags],
+    held: Flags,
+) -> Array:
+    """Say what a regime hold adds to each margin, given those before it: exactly what was applied.
+
+    Parameters
+    ----------
+    published : numpy.ndarray, shape (decisions,)
+        By :func:`limit` with ``complete & ~held``, everything else alike.
+    target, floor, limits
+        As there.
+    flags : (numpy.ndarray, numpy.ndarray) of bool
+        ``whole`` and ``complete`` as there.
+    held : numpy.ndarray of bool, shape (decisions,)
+        Decisions at which the regime keeps a margin from falling.
+
+    Examples
+    --------
+    >>> target, none, every = np.array([0.10, 0.05, 0.05]), np.zeros(3), np.ones(3, np.bool_)
+    >>> held, limits = np.array([False, True, False]), ChangeLimits()
+    >>> published = limit(target, none, limits=limits, complete=~held)
+    >>> hold_adds(published, target, none, limits=limits, flags=(every, every), held=held).round(4)
+    array([0.  , 0.01, 0.  ])
+    """
+    if not held.any():
+        return np.zeros(len(published))
+    free, out = np.full(len(published), np.nan), np.round(published * PPM)
+    none = np.nan_to_num(floor, nan=0.0)
+    _unheld(target, none, flags, as_array(limits), out, free)
+    return np.where(held, published - free / PPM, 0.0)
 
 
 def limit_ahead(published: Array, path: Array, *, limits: ChangeLimits, whole: Flags | None = None) -> Array:

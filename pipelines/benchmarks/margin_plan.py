@@ -85,7 +85,7 @@ def _haircuts(
     changed = config.model_copy(update={"haircut": haircut})
     return planned_haircuts(
         table, table["unlimited_long"].to_numpy(float), config=changed, level=level, first=first, phase=phase
-    )[0][first:]
+    ).published[first:]
 
 
 def _reactive(need: Array, settings: StepConfig, phase: int) -> Array:

@@ -11,6 +11,7 @@ from calibrator.calibrate.plan import expected_path
 from calibrator.calibrate.procyclicality import (
     ROOM,
     borrowed_floor,
+    hold_adds,
     limit,
     limit_ahead,
     long_run_floor,
@@ -254,3 +255,29 @@ def test_a_floor_is_borrowed_only_where_there_is_none_and_from_the_same_decision
         relative = np.median(floor[t, peers] / volatility[t, peers, None], axis=0)
         np.testing.assert_allclose(got[t, 3], relative * volatility[t, 3])
     np.testing.assert_array_equal(borrowed_floor(floor[:7], volatility[:7]), got[:7])
+
+
+@both
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), target=targets)
+def test_a_hold_adds_what_the_margin_would_have_fallen_by(
+    data: st.DataObject, target: Array, limits: ChangeLimits
+) -> None:
+    n = len(target)
+    held, complete, whole = (data.draw(arrays(bool, n)) for _ in range(3))
+    floor = data.draw(arrays(float, n, elements=margins))
+    published = limit(target, floor, limits=limits, whole=whole, complete=complete & ~held)
+    added = hold_adds(published, target, floor, limits=limits, flags=(whole, complete), held=held)
+    goal = np.fmax(target, floor)
+    free = limit_ahead(published, np.append(goal[1:], goal[-1])[:, None], limits=limits, whole=whole)[:, 0]
+    assert added[0] == 0
+    for t in range(1, n):
+        expected = published[t] - min(free[t - 1], published[t]) if held[t] and complete[t] else 0.0
+        assert added[t] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_margin_stays_below_everything() -> None:
+    published = limit(np.array([0.9, 1.4, 2.0, np.nan]), np.full(4, 0.5), limits=ChangeLimits())
+    assert published.max() == pytest.approx((PPM - 1) / PPM, abs=1e-12)
+    ahead = limit_ahead(published, np.full((4, 3), 3.0), limits=ChangeLimits())
+    assert ahead.max() == pytest.approx((PPM - 1) / PPM, abs=1e-12)
