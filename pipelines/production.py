@@ -22,7 +22,7 @@ from pipelines.forecasting import Forecasts, Progress, forecast_all
 from pipelines.pairs import Member, by_terms, members, under_keys, with_debt_price, with_pairs
 from pipelines.planning import planned_haircuts
 from pipelines.smoothing import may_fall
-from pipelines.soundness import degraded, with_soundness
+from pipelines.soundness import with_soundness
 from pipelines.starts import close_out, closes_only, collect_losses, loss_frame
 from pipelines.walks import Walker
 
@@ -259,7 +259,7 @@ def produce(  # noqa: PLR0913 - what stands beside bars is optional, each by its
         calm, implied, config=config, clock=clock, progress=progress, walker=walker, feeds=feeds
     )
     rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
-    forecasts = with_soundness(forecasts, degraded(rows, bars, config=config))
+    forecasts = with_soundness(forecasts, bars, feeds or Feeds.none(), config=config)
     forecast = list(dict.fromkeys(rows["market"]))
     grouped = by_terms(members(config, loaded, forecast, closes_only(bars)))
     decisions: dict[str, Decisions] = {}

@@ -3,17 +3,19 @@
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from calibrator.rolling import rolling_sum
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Integers = NDArray[np.int64]
 SHARE: Final = 8
 """A price that stood still for this part of the time between decisions looks like calm: an eighth."""
 
 
-def standing(prices: tuple[Array, Array, Array]) -> NDArray[np.int64]:
+def standing(prices: tuple[Array, Array, Array]) -> Integers:
     """Count, at each bar, how many bars in a row brought the last close again and nothing else.
 
     Parameters
@@ -79,6 +81,77 @@ def frozen(prices: tuple[Array, Array, Array], *, cadence: int, stuck: int, mont
     few = np.where(ranged, least, min(max(2, least), stuck))
     long = run >= stuck - ~ranged  # of closes alone the first of a run is one of it
     return np.asarray((run >= few) | within(long, month), dtype=np.bool_)
+
+
+def lost(known: Flags, rows: int) -> Flags:
+    """Flag decisions without an input that an earlier one had, until its window is whole again.
+
+    Parameters
+    ----------
+    known : numpy.ndarray of bool, shape (decisions,)
+        Whether the input was known at each decision, oldest first.
+    rows : int
+        Decisions that a window of the input spans; 1 where only its last value counts.
+
+    Examples
+    --------
+    >>> lost(np.array([False, True, False, True, True]), 2).tolist()
+    [False, False, True, True, False]
+    """
+    return within(~known & np.maximum.accumulate(known), rows) if len(known) else known
+
+
+def silent(known_at: Integers, patience: Integers, decisions: Integers, *, window: int) -> Flags:
+    """Flag decisions at which a feed that was heard before says nothing any more.
+
+    Parameters
+    ----------
+    known_at : numpy.ndarray of int, shape (rows,)
+        When each row could be known, rising; any unit of time, the same for all arguments.
+    patience : numpy.ndarray of int, shape (rows,)
+        How long the feed may say nothing after each row; see :func:`usual` and :func:`longest`.
+    decisions : numpy.ndarray of int, shape (decisions,)
+    window : int
+        Time before a decision that is looked at: a row inside it is enough.
+
+    Examples
+    --------
+    >>> rows = np.array([24, 48])
+    >>> silent(rows, usual(rows, 24), np.array([0, 24, 48, 72, 96]), window=24).tolist()
+    [False, False, False, True, True]
+    """
+    if not len(known_at):
+        return np.zeros(len(decisions), np.bool_)
+    last = np.searchsorted(known_at, decisions, side="right") - 1
+    place = np.maximum(last, 0)
+    age = decisions - known_at[place]
+    return np.asarray((last >= 0) & (age >= window) & (age > patience[place]), dtype=np.bool_)
+
+
+def usual(known_at: Integers, window: int) -> Integers:
+    """Return how long a feed at a steady pace may say nothing: half as long again as it usually does.
+
+    Zero while its pace is within ``window``, so that the first window without a row counts.
+
+    Examples
+    --------
+    >>> usual(np.array([0, 96, 192]), 24).tolist(), usual(np.array([0, 24, 48]), 24).tolist()
+    ([0, 144, 144], [0, 0, 0])
+    """
+    gaps = pd.Series(np.diff(known_at), dtype="float64")
+    pace = np.concatenate([[0.0], gaps.expanding().median().to_numpy()])[: len(known_at)]
+    return np.asarray(np.where(pace > window, 1.5 * pace, 0.0), dtype=np.int64)
+
+
+def longest(known_at: Integers) -> Integers:
+    """Return how long a feed of events may say nothing: as long as it ever did up to each row.
+
+    Examples
+    --------
+    >>> longest(np.array([0, 96, 120])).tolist()
+    [0, 96, 96]
+    """
+    return np.asarray(np.maximum.accumulate(np.diff(known_at, prepend=known_at[:1])), dtype=np.int64)
 
 
 def within(flags: Flags, rows: int) -> Flags:
