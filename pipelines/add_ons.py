@@ -77,13 +77,16 @@ def crowd_of(seen: Observed, market: str, times: pd.DatetimeIndex, config: Confi
 
 
 def jumps_of(bars: pd.DataFrame, market: str, times: pd.DatetimeIndex, config: Config) -> dict[str, Array]:
-    """Return the add-on for jumps between bars, per side and decision; zero unless a level is set."""
+    """Return the add-on for jumps between bars, per side and decision; zero unless a level is set.
+
+    ``bars`` are those of the market and its peers, which stand in for a newcomer's own.
+    """
     level = config.margin.stress.jump_level
     if level is None:
         return {side: np.zeros(len(times)) for side in SIDES}
     window = config.margin.tail_window * config.forecast.cadence
     own = bars[bars["market"] == market]
-    return jump_add_on(own, list(times), level=level, window=max(window, 100))
+    return jump_add_on(own, list(times), level=level, window=max(window, 100), peers=bars)
 
 
 def before_crowd(loss: Array, jump: Array, book: Liquidity, terms: MarketConfig, config: Config) -> Array:

@@ -7,11 +7,12 @@ import pandas as pd
 
 from calibrator.config import Config
 from calibrator.config_challenge import EVERY
+from calibrator.data.rows import Finding, findings_frame
 from calibrator.data.sources import digest, load_bars, load_fitted, load_inputs
 from calibrator.errors import ConfigError
 from calibrator.feeds import Feeds
 from calibrator.publish.canonical import digest as sha256
-from pipelines.pairs import members
+from pipelines.pairs import Member, members
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,41 @@ def load(config: Config, *, as_of: datetime | None) -> Loaded:
     fitted = None if calm is bars else calm
     frames = [frame for frame in (bars, *inputs.frames, fitted) if frame is not None]
     data = sha256("".join(digest(frame) for frame in frames).encode())
-    findings = pd.concat([found, inputs.findings, denied], ignore_index=True)
+    assumed = findings_frame(uncrowded(config, set(bars["market"]), inputs.open_interest))
+    findings = pd.concat([found, inputs.findings, denied, assumed], ignore_index=True)
     return Loaded(bars, inputs.implied_volatility, findings, at, data, inputs.feeds, fitted)
+
+
+def uncrowded(config: Config, known: set[str], open_interest: pd.DataFrame) -> list[Finding]:
+    """Say for which calibrated series a crowd is asked for of which nothing is known.
+
+    Parameters
+    ----------
+    config : Config
+    known : set of str
+        Markets with bars.
+    open_interest : pandas.DataFrame
+        ``OpenInterest``.
+
+    Examples
+    --------
+    >>> crowd = {"stress": {"crowded_share": 0.5}}
+    >>> config = Config.model_validate({"data": {"source": "embedded"}, "margin": crowd})
+    >>> [(f.market, f.rule) for f in uncrowded(config, {"ETH"}, pd.DataFrame({"market": ["BTC"]}))]
+    [('ETH', 'no open interest')]
+    """
+    if config.margin.stress.crowded_share == 0:
+        return []
+    figures = {m for m, own in config.markets.items() if own.open_interest is not None}
+    there = figures | set(open_interest["market"])
+    action = "crowd taken as 0: margin.stress.crowded_share adds nothing"
+    lacking = sorted({m.series for m in _calibrated(config, known)} - there)
+    return [Finding(series, "no open interest", 1, None, None, action) for series in lacking]
+
+
+def _calibrated(config: Config, known: set[str]) -> list[Member]:
+    series = sorted(known | {pair.series for pair in config.haircut.pairs})
+    return members(config, pd.DataFrame({"market": sorted(known)}), series, frozenset())
 
 
 def check_markets(config: Config, known: set[str]) -> None:
@@ -110,9 +144,7 @@ def check_scenarios(config: Config, known: set[str]) -> None:
     """
     if not config.backtest.stress.moves:
         return
-    series = sorted(known | {pair.series for pair in config.haircut.pairs})
-    listed = members(config, pd.DataFrame({"market": sorted(known)}), series, frozenset())
-    names = {name for m in listed for name in (m.key, m.series)}
+    names = {name for m in _calibrated(config, known) for name in (m.key, m.series)}
     for scenario, moves in config.backtest.stress.moves.items():
         for market in sorted(set(moves) - names - {EVERY}):
             some = ", ".join(sorted(names)[:8])

@@ -267,12 +267,39 @@ def test_jumps_are_those_that_were_known() -> None:
         for side, loss in (("long", -seen), ("short", seen)):
             expected = np.quantile(np.maximum(loss, 0), 0.99, method="higher")
             assert found[side][place] == pytest.approx(expected)
-    assert found["long"][0] == 0.0
+    few = np.maximum(-gap[1:51], 0)
+    assert found["long"][0] == np.quantile(few, 0.99, method="higher")
     changed = bars.copy()
     changed.loc[401:, "open"] *= 2
     assert (
         jump_add_on(changed, at[:2], level=0.99, window=300)["short"].tolist() == found["short"][:2].tolist()
     )
+
+
+def test_a_newcomer_is_charged_its_peers_jumps_as_they_were_known() -> None:
+    rng = np.random.default_rng(6)
+    time = pd.date_range("2024-01-01", periods=500, freq="1h", tz="UTC")
+    parts = []
+    for market, size, rows in (("A", 0.01, 500), ("B", 0.03, 500), ("N", 0.001, 160)):
+        opens = 100 * np.exp(rng.normal(0, size, rows))
+        parts.append(pd.DataFrame({"market": market, "time": time[-rows:], "open": opens, "close": 100.0}))
+    bars = pd.concat(parts, ignore_index=True)
+    new = bars[bars["market"] == "N"]
+    at = [time[300], time[400], time[438], time[439], time[499]]  # before it begins, 60 to 98 jumps, 99, 159
+    found = jump_add_on(new, at, level=0.99, window=200, peers=bars)
+    alone = jump_add_on(new, at, level=0.99, window=200)
+    for side, sign in (("long", -1), ("short", 1)):
+        for place, now in enumerate(at):
+            known = [g[g["time"] <= now] for _, g in bars.groupby("market")]
+            jumps = [(g["open"] / g["close"].shift() - 1).dropna().tail(200) for g in known]
+            pooled = max(0.0, np.quantile(sign * np.concatenate(jumps), 0.99, method="higher"))
+            own = place == 4  # 160 jumps of its own
+            assert found[side][place] == (alone[side][place] if own else pytest.approx(pooled))
+    assert (found["long"] >= alone["long"]).all()
+    assert alone["long"][0] == 0.0
+    later = bars.assign(open=bars["open"].where(bars["time"] <= time[400], 500.0))
+    again = jump_add_on(later[later["market"] == "N"], at[:2], level=0.99, window=200, peers=later)
+    assert again["short"].tolist() == found["short"][:2].tolist()
 
 
 def test_wrong_arguments_of_the_add_ons_are_refused() -> None:

@@ -10,6 +10,7 @@ from calibrator.data.synthetic import synthetic_bars
 from calibrator.feeds import OPEN_INTEREST
 from calibrator.frames import conform
 from pipelines.add_ons import Observed, book_of, crowd_of, jumps_of
+from pipelines.loading import load
 from pipelines.production import clock_of
 
 BARS = synthetic_bars(["A"], periods=400, seed=2, bar="1h")
@@ -76,6 +77,20 @@ def test_the_configured_figure_stands_in_for_a_feed() -> None:
     assert (crowd(settings) == 4e6).all()
     assert (widened(settings) > widened(CROWDED)).all()
     assert (widened(CROWDED) == 0.05).all()  # nothing is known of the open interest
+
+
+def test_a_crowd_of_which_nothing_is_known_is_a_finding() -> None:
+    raw: dict[str, object] = {
+        "data": {"source": "embedded", "bar": "1d", "calendar": "sessions", "on_missing": "drop"},
+        "margin": {"stress": {"crowded_share": 0.5}},
+        "markets": {"SPX": {"open_interest": 1e6}, "WTI": {"role": "reference"}},
+    }
+    for share, expected in ((0.5, ["NASDAQ"]), (0.0, [])):
+        raw["margin"] = {"stress": {"crowded_share": share}}
+        found = load(Config.model_validate(raw), as_of=None).findings
+        rows = found[found["rule"] == "no open interest"]
+        assert rows["market"].tolist() == expected
+        assert rows["action"].str.contains("crowd taken as 0").all()
 
 
 def test_jumps_are_added_to_their_side() -> None:
