@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from calibrator.config_base import Bars, Fraction, Section, Share, Utc
-from calibrator.config_challenge import ScenariosConfig, SensitivityConfig
+from calibrator.config_challenge import AnnouncedConfig, ScenariosConfig, SensitivityConfig
 from calibrator.config_data import FeedFiles
 from calibrator.config_vaults import VaultsConfig
 
@@ -37,6 +37,7 @@ class BacktestConfig(Section):
     vaults: VaultsConfig | None = Field(None, description="recorded vaults, replayed under both ratios")
     stress: ScenariosConfig = Field(default_factory=ScenariosConfig)
     sensitivity: SensitivityConfig = Field(default_factory=SensitivityConfig)
+    announced: AnnouncedConfig = Field(default_factory=AnnouncedConfig)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

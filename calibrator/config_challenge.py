@@ -1,10 +1,10 @@
-"""The ``backtest.stress`` and ``backtest.sensitivity`` sections: how hard a schedule is challenged."""
+"""Sections ``stress``, ``sensitivity``, ``announced`` of ``backtest``: how hard a schedule is challenged."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from calibrator.config_base import Section, Switch
+from calibrator.config_base import Bars, Fraction, Section, Share, Switch
 
 Move = Annotated[float, Field(gt=-1, le=10, allow_inf_nan=False)]
 EVERY = "*"
@@ -37,3 +37,30 @@ class SensitivityConfig(Section):
         100_000, ge=1, le=10**9, description="losses (decisions x starts x entries) in the sample"
     )
     refit: int = Field(28, ge=1, le=1000, description="decisions between tail estimates in the sample")
+
+
+class AnnouncedConfig(Section):
+    """An announced tightening that people exploit: owners who leave, and hunters of the new threshold."""
+
+    mode: Annotated[Literal["simulate", "off"], Switch] = Field(
+        "simulate", description="simulate it; nothing"
+    )
+    notice: Bars | None = Field(
+        None,
+        description="bars between announcement and effect; default margin.notice, or one cadence if it is 0",
+    )
+    near: float = Field(
+        1.25, ge=1, le=100, description="an owner is near below this multiple of the equity newly asked"
+    )
+    exits: tuple[Share, ...] = Field(
+        (0.10, 0.25, 0.50), max_length=10, description="shares of owners who leave when they are near"
+    )
+    pushes: tuple[Fraction, ...] = Field(
+        (0.005, 0.01, 0.02, 0.05), max_length=10, description="moves by which a hunter pushes the price"
+    )
+    after: int = Field(1, ge=0, le=1000, description="bars after the effect in which a hunter still looks")
+    fee: Share = Field(1.0, description="share of the liquidation penalty that the hunter gets")
+    open_interest: float = Field(
+        1.0, gt=0, le=1000,
+        description="mean open notional of simulated accounts over the mean volume between two decisions",
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pipelines import (
     benchmark,
+    benchmark_announced,
     benchmark_frontier,
     benchmark_jobs,
     benchmark_publishing,
@@ -39,6 +40,7 @@ app.add_typer(keys.app, name="keys")
 for command in (benchmark_jobs.nightly, benchmark_jobs.scale, benchmark_jobs.promotion):
     benchmark.app.command()(command)
 benchmark.app.command()(benchmark_frontier.frontier)
+benchmark.app.command()(benchmark_announced.announced)
 benchmark.app.command()(benchmark_publishing.faults)
 benchmark.app.command()(benchmark_publishing.consumer)
 app.command()(publish_verbs.publish)

@@ -18,6 +18,7 @@ from calibrator.data.events import events_between
 from calibrator.errors import DataError
 from calibrator.frames import SCHEDULE_HISTORY, conform
 from calibrator.scores import qlike
+from pipelines.announced import Announced, Replayed, announced
 from pipelines.cascades import Cascades, cascades
 from pipelines.executor import SERIAL, Executor
 from pipelines.forecasting import Forecasts, Progress
@@ -67,6 +68,8 @@ class Backtest:
         Convexity report of the simulated accounts.
     frontier : list of Frontier
         Per group of markets: ours among simpler policies and other venues' tables, level by level.
+    announced : dict of str to Announced
+        What announced changes invite, by whose accounts are meant.
     """
 
     margins: pd.DataFrame
@@ -80,6 +83,7 @@ class Backtest:
     recorded: Recorded | None = None
     cascades: Cascades | None = None
     frontier: list[Frontier] = field(default_factory=list)
+    announced: dict[str, Announced] = field(default_factory=dict)
 
 
 def backtest(
@@ -117,7 +121,7 @@ def backtest(
         progress("backtest", done, len(by_terms) + 1)
         parts.append(_challenge(production, margins, variance, terms, markets))
     progress("backtest", len(by_terms), len(by_terms) + 1)
-    replays, population = _replay(production, bars, executor)
+    replays, population, given = replays_of(production, bars, executor)
     coverage = pd.concat([p[0] for p in parts], ignore_index=True)
     kpis = pd.concat([p[1] for p in parts], ignore_index=True)
     policies = {p[3]: p[2] for p in parts}
@@ -132,12 +136,15 @@ def backtest(
     accounts = recorded(production, bars, executor=executor)
     shocked = cascades(production, bars, population)
     content |= accounts.summary() | ({"cascade": shocked.summary()} if shocked is not None else {})
+    invited = announced(production, given, population, accounts.vaults)
+    content["announced"] = {name: made.summary() for name, made in invited.items()}
     curves = frontiers(production, bars)
     content["expected_misses"] = expected_misses(margins)
     content["frontier"] = {f.label: f.summary() for f in curves}
     return Backtest(
-        held, coverage, kpis, policies, replays, population, scores, content, accounts, shocked, curves
-    )
+        held, coverage, kpis, policies, replays, population, scores, content, accounts, shocked, curves,
+        invited,
+    )  # fmt: skip
 
 
 def expected_misses(margins: pd.DataFrame) -> list[dict[str, str]]:
@@ -258,13 +265,19 @@ def _plain(table: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _replay(
+def replays_of(
     production: Production, bars: pd.DataFrame, executor: Executor
-) -> tuple[pd.DataFrame | None, Population | None]:
-    """Replay the simulated accounts under our schedule and under one that is reset once a year."""
+) -> tuple[pd.DataFrame | None, Population | None, Replayed | None]:
+    """Replay the simulated accounts under our schedule and under one that is reset once a year.
+
+    Returns
+    -------
+    tuple
+        Outcomes, accounts, and bars, schedule and close-out of the replay; None without a margined market.
+    """
     given = replayed(production, bars)
     if given is None:
-        return None, None
+        return None, None, None
     prices, ours, latency = given
     yearly = _static_schedule(production, list(ours["market"].unique()))
     first = yearly.groupby("market")["effective_from"].min()
@@ -274,7 +287,7 @@ def _replay(
     population = simulate_accounts(prices, schedules, settings)
     made = compare(prices, population.accounts, schedules, latency=latency, spread=executor.map)
     reacting = made["self_inflicted_share"] * (1 - settings.reacting)
-    return made.assign(self_inflicted_share_reacting=reacting), population
+    return made.assign(self_inflicted_share_reacting=reacting), population, (prices, ours, latency)
 
 
 def replayed(production: Production, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int] | None:

@@ -163,6 +163,7 @@ def _lines(done: Backtest) -> list[str]:
     lines += recorded_lines(
         vaults if isinstance(vaults, dict) else {}, events if isinstance(events, dict) else {}
     )
+    lines += [f"announced changes, {name}: {made.conclusion()}" for name, made in done.announced.items()]
     if done.cascades is not None:
         lines.append(convexity_drawing(done.cascades).title)
     return lines

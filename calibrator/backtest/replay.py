@@ -200,13 +200,46 @@ def _replay_market(
 ) -> tuple[pd.DataFrame, int, int]:
     """Replay the accounts of one market; return outcomes, and how many were not covered and insolvent."""
     group, prices, terms = item
-    covered, lost = _covered(group, prices, terms)
-    solvent, broke = _solvent(covered, prices)
-    positions = _positions(solvent, prices, terms)
+    solvent, positions, (lost, broke) = positioned(group, prices, terms)
     events = engine(prices, terms, positions, latency)
     settled = _settle(solvent, prices, terms, positions, events)
     overdue = (events.breached >= 0) & (events.breached + latency >= len(prices.time))
     return _pay(settled.assign(unfinished=overdue), positions, penalty), lost, broke
+
+
+def positioned(
+    accounts: pd.DataFrame, prices: Prices, terms: Terms
+) -> tuple[pd.DataFrame, Positions, tuple[int, int]]:
+    """Lay the accounts of one market over its bars.
+
+    Parameters
+    ----------
+    accounts : pandas.DataFrame
+        ``frames.ACCOUNTS`` of one market.
+    prices : Prices
+    terms : Terms
+
+    Returns
+    -------
+    tuple
+        Accounts that can be replayed, their positions, and how many are not covered and how many insolvent.
+
+    Examples
+    --------
+    >>> t = pd.date_range("2024-01-01", periods=3, tz="UTC").as_unit("us")
+    >>> one, margins = np.full(3, 100.0), np.full((1, 3), 50_000)
+    >>> row = {"account": "x", "market": "A", "side": "long", "quantity": 1.0, "entry_price": 100.0,
+    ...        "collateral": 10.0, "opened": t[1], "closed": pd.NaT}
+    >>> accounts = pd.DataFrame([row])
+    >>> accounts["closed"] = pd.to_datetime(accounts["closed"], utc=True)
+    >>> prices = Prices(t.tz_convert(None).to_numpy(), one, one, one)
+    >>> _, positions, lost = positioned(accounts, prices, Terms(np.array([0]), margins, margins, 0))
+    >>> positions.opened.tolist(), positions.closes.tolist(), lost
+    ([1], [3], (0, 0))
+    """
+    covered, lost = _covered(accounts, prices, terms)
+    solvent, broke = _solvent(covered, prices)
+    return solvent, _positions(solvent, prices, terms), (lost, broke)
 
 
 def compare(

@@ -13,6 +13,7 @@ from calibrator.data.events import events_between
 from calibrator.domain import Regime, ppm_up
 from pipelines.forecasting import ALL, PUBLISHED
 from pipelines.production import Decisions
+from pipelines.report.announced import announced_drawing
 from pipelines.report.canvas import (
     AMBER,
     BLUE,
@@ -72,7 +73,8 @@ def draw(review: Review) -> tuple[Drawing, ...]:
 def _accounts(review: Review) -> list[Drawing]:
     """Draw the cascade of the simulated accounts and the largest recorded vaults, where there are some."""
     made, recorded = review.backtest.cascades, review.backtest.recorded
-    drawings = [] if made is None else [convexity_drawing(made)]
+    drawings = [announced_drawing(name, found) for name, found in review.backtest.announced.items()]
+    drawings += [] if made is None else [convexity_drawing(made)]
     if recorded is not None and recorded.vaults is not None:
         drawings += [vault_drawing(recorded.vaults, v) for v in largest_vaults(recorded.vaults)]
     return drawings

@@ -7,7 +7,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pipelines.report import frontier, fund_tables, portfolio, tables
+from pipelines.report import announced, frontier, fund_tables, portfolio, tables
 from pipelines.report.canvas import Drawing, slug
 from pipelines.report.figures import draw
 from pipelines.report.review import Review
@@ -53,6 +53,8 @@ def build_report(
         names=list(figures),
         tables=tables,
         funds=fund_tables,
+        exploits=announced,
+        percent=percent,
         frontier=frontier,
         portfolio=portfolio,
         verdict=review.section("verdict"),
