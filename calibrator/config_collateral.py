@@ -42,6 +42,7 @@ class HaircutPair(Section):
     liquidation_size: float | None = Field(None, gt=0)
     auction: float | None = Field(None, ge=0)
     add_on: Share | None = None
+    limits: StepConfig | None = Field(None, description="the target's limit on moves of this pair")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -10,6 +10,7 @@ from scipy.stats import binom
 from calibrator.data.events import events_between
 from calibrator.publish.document import ParameterDocument
 from pipelines.backtesting import Backtest
+from pipelines.lending import step_limits
 from pipelines.production import Production
 from pipelines.sensitivity import Sensitivity
 from pipelines.validation import Validation
@@ -210,9 +211,9 @@ def _forecast(e: Evidence) -> Judged:
 
 def _limits(e: Evidence) -> Judged:
     kpis, limits = e.challenged.kpis, e.production.config.margin.limits
-    step = e.production.config.haircut.limits is not None
-    roles = {m: d.terms.role for m, d in e.production.decisions.items()}
-    own = kpis[kpis["market"].map(roles) == "perpetual"] if step else kpis
+    config = e.production.config
+    stepped = {m for m, d in e.production.decisions.items() if step_limits(config, d) is not None}
+    own = kpis[~kpis["market"].isin(stepped)]
     if own.empty:
         return NONE, "every entry follows a target's own limit on moves"
     worst = {

@@ -20,6 +20,7 @@ from calibrator.config import Config, MarketConfig
 from calibrator.data.incumbents import Incumbent, read_incumbents
 from calibrator.domain import SIDES
 from calibrator.errors import DataError
+from pipelines.lending import step_limits
 from pipelines.levels import margins_at
 from pipelines.limited import Limited
 from pipelines.production import Production
@@ -200,7 +201,7 @@ class Group:
         label = f"{terms.role}, {close_out(config, terms)} bars, {level:.4g}, {terms.loss}"
         simple = policies(730 if int(matured["start"].nunique()) == 1 else 365)
         equal = EqualAverage(own, HistoricalSimulation())
-        held = _under_limits(simple, production, markets, terms)
+        held = _under_limits(simple, production, markets)
         return cls(label, level, seen, Outcomes.of(seen), inside, (*simple, *held, own, free, equal))
 
     def margins(self, policy: Policy, level: float) -> Array:
@@ -229,12 +230,10 @@ def policies(tail_window: int = 730) -> tuple[Policy, ...]:
     )
 
 
-def _under_limits(
-    simple: Sequence[Policy], production: Production, markets: Sequence[str], terms: MarketConfig
-) -> list[Policy]:
+def _under_limits(simple: Sequence[Policy], production: Production, markets: Sequence[str]) -> list[Policy]:
     """Hold some of the simple policies to the limits that our own schedule keeps."""
     config = production.config
-    if terms.role == "collateral" and config.haircut.limits is not None:
+    if any(step_limits(config, production.decisions[m]) for m in markets):
         return []
     inputs = {m: production.decisions[m].table[["whole", "complete"]] for m in markets}
     limits = config.margin.limits.to_domain()

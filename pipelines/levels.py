@@ -16,6 +16,7 @@ from calibrator.domain import SIDES
 from pipelines.add_ons import book_of, jumps_of, side_columns
 from pipelines.calibration import TAIL_REFIT, decide
 from pipelines.forecasting import PUBLISHED
+from pipelines.lending import step_limits
 from pipelines.pairs import by_terms, members, with_pairs
 from pipelines.production import Decisions, Production
 from pipelines.starts import Losses, close_out, closes_only, collect_losses
@@ -124,7 +125,7 @@ def _republish(
     place, market = read.found.times.get_indexer(table.index), read.found.markets.index(d.series)
     book = book_of(table, d.terms, config=config, clock=production.clock)
     jumps = jumps_of(bars, d.series, pd.DatetimeIndex(table.index), config)
-    planned = d.terms.role == "collateral" and config.haircut.limits is not None
+    planned = step_limits(config, d) is not None
     out = {}
     for i, level in enumerate(levels):
         if planned and level != d.terms.level:

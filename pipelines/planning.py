@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from calibrator.calibrate.plan_program import Prices, relative_rules, solve_plan, step_rules
 from calibrator.calibrate.scenarios import excess_of, expected_needs
 from calibrator.config import Config
-from calibrator.domain import HIGHEST, NOISE, PPM, ChangeLimits, StepLimits
+from calibrator.domain import HIGHEST, NOISE, PPM, ChangeLimits, StepLimits, ppm_down
+from pipelines.loans import Loan
 from pipelines.smoothing import may_fall
 
 Array = NDArray[np.float64]
@@ -37,7 +38,7 @@ class Planned:
 
 
 def planned_haircuts(
-    table: pd.DataFrame, need: Array, *, config: Config, level: float, first: int = 0, phase: int = 0
+    table: pd.DataFrame, need: Array, *, config: Config, loan: Loan, first: int = 0, phase: int = 0
 ) -> Planned:
     """Publish one collateral's haircuts within a step limit, and say what is planned at every decision.
 
@@ -54,10 +55,11 @@ def planned_haircuts(
     need : numpy.ndarray, shape (decisions,)
         What would be asked without a limit (fraction).
     config : Config
-        ``haircut.limits`` (step limit of the target, moves ahead, prices), ``margin.limits`` (largest
-        relative move) and ``margin.plan_steps``.
-    level : float
-        Of the loss quantile.
+        ``margin.limits`` (largest relative move), ``margin.plan_steps`` and, where the pair has none, the
+        level of the loss quantile.
+    loan : Loan
+        Its pair's ``limits`` (step limit of the target, moves ahead, prices) hold haircut, liquidation
+        threshold and penalty alike.
     first, phase : int
         Row of the first haircut, and decisions after it to the first move (0: as many as between moves);
         earlier rows are only learned from.
@@ -65,18 +67,19 @@ def planned_haircuts(
     Raises
     ------
     ValueError
-        The configuration has no ``haircut.limits``.
+        The pair has no ``limits``.
 
     """
-    settings, steps = config.haircut.limits, config.margin.plan_steps
+    settings, steps = loan.pair.limits, config.margin.plan_steps
     if settings is None:
-        raise ValueError("haircut.limits must be set")
+        raise ValueError(f"{loan.pair.key}: limits must be set")
     limits, count = settings.to_domain(), len(need)
-    both = limits, config.margin.limits.to_domain()
+    both = loan, limits, config.margin.limits.to_domain()
     mean, spread = expected_needs(
         need, ahead=tuple(limits.every * k for k in range(settings.steps)), window=settings.history
     )
     mean[:, 0], spread[:, 0] = np.log(need), CERTAIN
+    level = loan.pair.level or config.margin.level
     prices = Prices(
         1.0 / (1.0 - level), settings.liquidation_cost + settings.change_cost, settings.change_cost
     )
@@ -109,15 +112,22 @@ def _moves(
     start: float,
     need: tuple[Array, Array],
     ratios: Array,
-    limits: tuple[StepLimits, ChangeLimits],
+    limits: tuple[Loan, StepLimits, ChangeLimits],
     prices: Prices,
 ) -> Array:
     """Solve one plan, in whole ppm inside the limits."""
-    count, (absolute, relative) = len(need[0]), limits
+    count, (loan, absolute, relative) = len(need[0]), limits
     if not np.isfinite(ratios).any():
         return np.full(count, start)
+    step, now = ppm_down(absolute.step), round(start * PPM)
+    rise, fall = (abs(loan.within(now + way * step, now, step) - now) for way in (1, -1))
     rules = [
-        *step_rules(start, count, step=absolute.step),
+        *step_rules(
+            start,
+            count,
+            step=absolute.step if rise == step else rise / PPM,
+            down=absolute.step if fall == step else fall / PPM,
+        ),
         *relative_rules(start, count, rise=relative.max_increase, fall=relative.max_decrease),
     ]
     solved = solve_plan(excess_of(*need, ratios), start, rules, prices=prices)
@@ -126,7 +136,8 @@ def _moves(
         # rounding up must not pass the limit, counted from the value in force
         most = min(last + absolute.step, last * (1 + relative.max_increase))
         highest = np.floor(most * PPM + NOISE) / PPM
-        out[k] = last = min(up(float(value)), highest)
+        wanted = min(up(float(value)), highest)
+        out[k] = last = loan.within(round(wanted * PPM), round(last * PPM), step) / PPM
     return out
 
 

@@ -1,5 +1,6 @@
 """The one composition of the stages: what is backtested is, bit for bit, what is signed."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from calibrator.frames import HAIRCUTS, MARGINS, PLAN, SCHEDULE_HISTORY, TAILS, 
 from pipelines.add_ons import Observed, book_of
 from pipelines.calibration import decide, regimes_at, tables_of
 from pipelines.forecasting import Forecasts, Progress, forecast_all
+from pipelines.loans import Loan
 from pipelines.pairs import Member, by_terms, members, under_keys, with_debt_price, with_pairs
 from pipelines.planning import planned_haircuts
 from pipelines.smoothing import may_fall
@@ -274,25 +276,39 @@ def produce(  # noqa: PLR0913 - what stands beside bars is optional, each by its
         losses.append(under_keys(loss_frame(found, notice=config.margin.notice), listed))
         seen = Observed(own, (feeds or Feeds.none()).open_interest)
         tables = tables_of(found, forecasts, seen, terms, config=config, clock=clock)
-        made = {m: publishable(m, table, forecasts, terms, config) for m, table in tables.items()}
-        decisions |= {
-            m.key: replace(
-                made[m.series],
+        made: dict[Hashable, Decisions] = {}
+        for m in listed:
+            if m.series not in tables:
+                continue
+            alike = m.series, _planned_alike(m.pair)
+            if alike not in made:
+                own_table = tables[m.series].copy()
+                made[alike] = publishable(m.series, own_table, forecasts, terms, config, pair=m.pair)
+            decisions[m.key] = replace(
+                made[alike],
                 market=m.key,
                 series=m.series,
                 pair=m.pair,
-                table=with_debt_price(made[m.series].table, m.pair, loaded),
+                table=with_debt_price(made[alike].table, m.pair, loaded),
             )
-            for m in listed
-            if m.series in made
-        }
     progress("tails and margins", len(grouped), len(grouped))
     ordered = dict(sorted(decisions.items()))
     return Production(config, clock, forecasts, pd.concat(losses, ignore_index=True), ordered)
 
 
+def _planned_alike(pair: HaircutPair | None) -> HaircutPair | None:
+    """Return what a plan of haircuts depends on beside its series; None where there is no plan."""
+    return pair.model_copy(update={"location": "-"}) if pair is not None and pair.limits else None
+
+
 def publishable(
-    market: str, table: pd.DataFrame, forecasts: Forecasts, terms: MarketConfig, config: Config
+    market: str,
+    table: pd.DataFrame,
+    forecasts: Forecasts,
+    terms: MarketConfig,
+    config: Config,
+    *,
+    pair: HaircutPair | None,
 ) -> Decisions:
     """Apply floor and limits to one market's decisions and look ahead along the expected path."""
     limits, steps = config.margin.limits.to_domain(), config.margin.plan_steps
@@ -306,9 +322,10 @@ def publishable(
         published = table[f"margin_{side}"].to_numpy(float)
         paths.append(limit_ahead(published, ahead, limits=limits, whole=table["whole"].to_numpy(bool)))
     path = paths[0] if terms.role == "collateral" else np.maximum(*paths)
-    if terms.role == "collateral" and config.haircut.limits is not None:
-        need, level = table["goal_long"].to_numpy(float), terms.level or config.margin.level
-        planned = planned_haircuts(table, need, config=config, level=level)
+    if pair is not None and pair.limits is not None:
+        need, own = table["goal_long"].to_numpy(float), pair.model_copy(update={"level": terms.level})
+        loan = Loan(own, close_out(config, terms))
+        planned = planned_haircuts(table, need, config=config, loan=loan)
         table["margin_long"], table["held_long"], path = planned.published, planned.held, planned.path
     return Decisions(market, terms, table.drop(columns=[*OUTCOMES]), path)
 

@@ -25,6 +25,7 @@ from calibrator.errors import DataError
 from pipelines.add_ons import book_of
 from pipelines.backtesting import Backtest
 from pipelines.capital import LEAST, SHRINK, Capital, joint_losses, standing_book
+from pipelines.lending import step_limits
 from pipelines.production import Decisions, Production
 from pipelines.starts import close_out
 
@@ -175,8 +176,8 @@ def _volatility(production: Production, entries: list[Decisions]) -> pd.DataFram
 
 def _ceilings(production: Production, d: Decisions, sides: tuple[str, ...]) -> Array:
     """Highest margins that the limits allow at the next decisions."""
-    step = production.config.haircut.limits
-    if d.terms.role == "collateral" and step is not None:
+    step = step_limits(production.config, d)
+    if step is not None:
         moves = np.arange(1, STEPS + 1) // step.every
         stepped: Array = np.minimum(float(d.margin[-1]) + step.step * moves, 1.0)
         return stepped

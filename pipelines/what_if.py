@@ -161,7 +161,7 @@ def changed_decisions(production: Production, d: Decisions, factors: Mapping[str
         )
         for name, values in columns.items():
             table.loc[last, name] = values
-    made = publishable(d.series or d.market, table, production.forecasts, d.terms, config)
+    made = publishable(d.series or d.market, table, production.forecasts, d.terms, config, pair=d.pair)
     return replace(made, market=d.market, series=d.series, pair=d.pair)
 
 

@@ -52,6 +52,20 @@ class Lent:
         return wanted if self.may_rise else min(wanted, self.loan_to_value_ppm)
 
 
+def liquidation_threshold(haircut: float, terms: LoanTerms) -> int:
+    """Return the liquidation threshold of a haircut (ppm, rounded down); see :func:`haircut_schedule`.
+
+    Examples
+    --------
+    >>> liquidation_threshold(0.20, LoanTerms(penalty=0.05, slippage=0.005, interest=0.0005))
+    757716
+    """
+    cut, penalty = ppm_up(haircut), ppm_up(terms.penalty)
+    keep = (PPM - cut) / PPM * (1 - terms.slippage) / ((1 + penalty / PPM) * (1 + terms.interest))
+    threshold = min(ppm_down(max(keep, 0.0)), (PPM - cut) * PPM // (PPM + penalty))
+    return min(threshold, PPM - 1)
+
+
 def haircut_schedule(
     haircut: float, borrow_margin: float, *, terms: LoanTerms, last: Lent | None = None
 ) -> HaircutSchedule:
@@ -84,11 +98,8 @@ def haircut_schedule(
     HaircutSchedule(haircut_ppm=200000, loan_to_value_ppm=707716, liquidation_threshold_ppm=757716,
     liquidation_penalty_ppm=50000)
     """
-    cut = ppm_up(haircut)
-    penalty = ppm_up(terms.penalty)
-    keep = (PPM - cut) / PPM * (1 - terms.slippage) / ((1 + penalty / PPM) * (1 + terms.interest))
-    threshold = min(ppm_down(max(keep, 0.0)), (PPM - cut) * PPM // (PPM + penalty))
-    threshold = min(threshold, PPM - 1)
+    cut, penalty = ppm_up(haircut), ppm_up(terms.penalty)
+    threshold = liquidation_threshold(haircut, terms)
     loan_to_value = threshold - max(ppm_up(borrow_margin), 1)
     if last is not None:
         loan_to_value = min(last.within(loan_to_value), threshold - 1)

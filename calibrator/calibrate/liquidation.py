@@ -67,8 +67,8 @@ class Liquidator:
 def adverse_move(haircut: float, *, auction: float, bars: int) -> float:
     """Return the move against a liquidator who carries the collateral for ``auction`` bars.
 
-    The haircut, a tail loss over ``bars``, by the root of time. It moves only as the published haircut moves,
-    so that a penalty raised by it obeys the same speed limits.
+    The haircut, a tail loss over ``bars``, by the root of time. It moves with the published haircut; where a
+    target limits steps, the plan holds the penalty that it raises, and the threshold, to them as well.
 
     Parameters
     ----------

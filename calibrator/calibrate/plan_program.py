@@ -180,8 +180,8 @@ def _binding(rules: Sequence[Rule], moves: int, start: float) -> str:
     )
 
 
-def step_rules(start: float, moves: int, *, step: float) -> tuple[Rule, ...]:
-    """Return the rules of a target that limits each move to ``step`` (absolute), up and down.
+def step_rules(start: float, moves: int, *, step: float, down: float | None = None) -> tuple[Rule, ...]:
+    """Return the rules of a target that limits each move to ``step`` (absolute), up and ``down`` (alike).
 
     Examples
     --------
@@ -194,7 +194,7 @@ def step_rules(start: float, moves: int, *, step: float) -> tuple[Rule, ...]:
     began[0] = start
     return (
         Rule("step up", change, step + began),
-        Rule("step down", -change, step - began),
+        Rule("step down", -change, (step if down is None else down) - began),
     )
 
 

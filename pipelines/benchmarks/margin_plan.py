@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrator.config_collateral import HaircutPair
 from calibrator.config_procyclicality import StepConfig
 from pipelines.backtesting import in_window
+from pipelines.loans import Loan
 from pipelines.outcomes import with_outcomes
 from pipelines.planning import planned_haircuts
 from pipelines.production import Production
@@ -80,11 +82,14 @@ def _haircuts(
     first, phase = begin
     if policy == "reactive":
         return _reactive(table["unlimited_long"].to_numpy(float)[first:], settings, phase)
-    config = production.config
-    haircut = config.haircut.model_copy(update={"limits": settings})
-    changed = config.model_copy(update={"haircut": haircut})
+    pair = HaircutPair(collateral="-", debt="USD", location="-", level=level, limits=settings)
     return planned_haircuts(
-        table, table["unlimited_long"].to_numpy(float), config=changed, level=level, first=first, phase=phase
+        table,
+        table["unlimited_long"].to_numpy(float),
+        config=production.config,
+        loan=Loan(pair, bars=1),
+        first=first,
+        phase=phase,
     ).published[first:]
 
 

@@ -1,6 +1,6 @@
 """The whole composition: no decision depends on what comes later, and every one obeys its limits."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from calibrator.data.synthetic import synthetic_bars
 from calibrator.domain import PPM, SIDES
 from calibrator.errors import ConfigError
 from calibrator.features import future_losses
+from pipelines.lending import lent_history
 from pipelines.pairs import with_pairs
 from pipelines.production import Decisions, Production, clock_of, parameters_at, produce
 
@@ -25,6 +26,8 @@ NO_QUOTES = pd.DataFrame(
         "implied_volatility": pd.Series(dtype="float64"),
     }
 )
+TIGHT = {"step": 0.002, "every": 2, "steps": 4, "history": 200}
+"""Another target's rule: that of an e-mode beside that of a reserve."""
 LATER = ["whole"]
 """Known one decision later by definition, and used from then on."""
 
@@ -54,7 +57,7 @@ def sessions() -> World:
         "haircut": {
             "limits": {"step": 0.01, "every": 3, "steps": 4, "history": 200},
             "pairs": [
-                {"collateral": "A", "debt": "B", "location": "x"},
+                {"collateral": "A", "debt": "B", "location": "x", "limits": TIGHT},
                 {"collateral": "A", "debt": "USD", "location": "y", "bridge_delay": 3},
                 {"collateral": "A", "debt": "USD", "location": "z", "bridge_delay": 3},
             ],
@@ -315,11 +318,16 @@ def test_a_short_history_ends_in_no_decisions_rather_than_in_a_crash(bars: int) 
 
 
 def test_a_haircut_under_a_step_limit_moves_as_planned_and_no_further(produced: Production) -> None:
-    settings = produced.config.haircut.limits
-    planned = [d for d in produced.decisions.values() if d.terms.role == "collateral" and settings]
-    assert len(planned) == (4 if settings else 0)
+    planned = [d for d in produced.decisions.values() if d.pair is not None and d.pair.limits is not None]
+    steps = {d.market: (d.pair.limits.step, d.pair.limits.every) for d in planned}  # type: ignore[union-attr]
+    usual = dict.fromkeys(("A/USD@y", "A/USD@z", "C"), (0.01, 3))
+    assert steps == ({"A/B@x": (0.002, 2)} | usual if produced.config.haircut.limits else {})
     for d in planned:
-        assert_planned(d, settings.step, settings.every)  # type: ignore[union-attr]
+        assert_planned(d, *steps[d.market])
+        lent = pd.DataFrame([asdict(s) for s in lent_history(produced.config, d)])  # type: ignore[call-overload]
+        moves = lent.diff().abs().max()
+        assert 0 < moves["loan_to_value_ppm"] <= steps[d.market][0] * PPM
+        assert 0 < moves["liquidation_threshold_ppm"] <= steps[d.market][0] * PPM
 
 
 def assert_planned(d: Decisions, step: float, every: int) -> None:

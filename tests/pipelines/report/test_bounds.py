@@ -1,14 +1,16 @@
 """What is published stays below 1 and holds where it should, on a whole run, whatever the forecasts ask."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from calibrator.config import Config
-from calibrator.domain import HIGHEST, PPM, Regime
+from calibrator.domain import HIGHEST, PPM, HaircutSchedule, Regime
 from calibrator.publish.document import PerpetualParameters
 from pipelines.document import Identity, build_document, drivers
+from pipelines.lending import lent_history
 from pipelines.outcomes import with_outcomes
 from pipelines.production import Decisions, Production, publishable
 from pipelines.report.page import Review
@@ -26,10 +28,11 @@ def republished(
     made = {}
     for market, d in production.decisions.items():
         table = with_outcomes(production.losses, d)
+        pair = config.haircut.single(market) if d.pair else None
         names = [c for c in table if c.startswith(("unlimited_", "shortfall_", "tail_", "floor_"))]
         table[names] *= scale
-        again = publishable(d.series, table, production.forecasts, d.terms, config)
-        made[market] = replace(again, market=market, series=d.series, pair=d.pair)
+        again = publishable(d.series, table, production.forecasts, d.terms, config, pair=pair)
+        made[market] = replace(again, market=market, series=d.series, pair=pair)
     return replace(production, config=config, decisions=made)
 
 
@@ -75,3 +78,20 @@ def test_a_regime_holds_every_entry_and_tier_and_is_explained_by_what_it_added(
             assert added.max() <= 0.005 + 1e-9
         place = int(np.flatnonzero(added)[-1])
         assert drivers(d, "long", place).held == added[place]
+
+
+@pytest.mark.parametrize("auction", [0.25, 1.0, 6.0])
+def test_a_penalty_that_rises_with_the_haircut_keeps_the_target_step(review: Review, auction: float) -> None:
+    dear = {"haircut": STEPPED["haircut"] | {"auction": auction, "slippage": 0.02, "penalty": 0.0}}
+    production = replace(
+        review.production, decisions={m: d for m, d in review.production.decisions.items() if d.pair}
+    )
+    (d,) = republished(production, dear).decisions.values()
+    config = republished(replace(production, decisions={}), dear).config
+    lent = lent_history(config, d)
+    made = pd.DataFrame([asdict(s) for s in lent if isinstance(s, HaircutSchedule)])
+    assert len(made) == len(lent)
+    moves = made.diff().abs()
+    assert (moves <= 5000).sum().sum() == 4 * (len(lent) - 1)
+    assert moves["liquidation_threshold_ppm"].max() > 4900
+    assert moves["haircut_ppm"].max() < 5000
