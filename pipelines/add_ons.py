@@ -10,6 +10,7 @@ from calibrator.calibrate.crowd import crowd_at
 from calibrator.calibrate.gap import jump_add_on, oracle_lag
 from calibrator.calibrate.margin import Liquidity
 from calibrator.calibrate.pairs import delayed_haircut
+from calibrator.calibrate.tiers import upper_borders
 from calibrator.config import Config, MarketConfig
 from calibrator.domain import SIDES
 from calibrator.features import Clock
@@ -56,6 +57,18 @@ class Observed:
 
     bars: pd.DataFrame
     open_interest: pd.DataFrame | None
+
+
+def first_border(terms: MarketConfig, config: Config) -> float:
+    """Return up to which notional the first tier of a margined market goes; 0 where it goes on for ever.
+
+    Examples
+    --------
+    >>> config = Config.model_validate({"data": {"source": "embedded"}})
+    >>> first_border(config.market("A"), config)
+    1000000.0
+    """
+    return float(upper_borders(config.margin.tiers)[0]) if terms.role == "perpetual" else 0.0
 
 
 def crowd_of(seen: Observed, market: str, times: pd.DatetimeIndex, config: Config) -> Array:
@@ -115,14 +128,14 @@ def side_columns(
     book, market, config = terms
     loss = before_crowd(tail * volatility, jump, book, market, config)
     beyond = before_crowd(shortfall * volatility, jump, book, market, config)
-    unlimited = book.widen(loss, 0.0)
+    border = first_border(market, config)
     columns = {
         "tail": tail,
         "beyond": shortfall,
         "jump": jump,
-        "shortfall": book.widen(beyond, 0.0),
-        "unlimited": unlimited,
-        "crowd": unlimited - loss,
+        "shortfall": book.widen_first(beyond, border),
+        "unlimited": book.widen_first(loss, border),
+        "crowd": book.widen_first(loss, 0.0) - loss,
         "floor": floor,
     }
     return {f"{name}_{side}": values for name, values in columns.items()}

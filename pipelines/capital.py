@@ -12,6 +12,7 @@ from calibrator.backtest.losses import worst_start
 from calibrator.backtest.partial import compare_ladder
 from calibrator.backtest.replay import replay
 from calibrator.backtest.report import plain, records
+from calibrator.backtest.terms import deductions
 from calibrator.calibrate.buffer import (
     Book,
     cover,
@@ -211,9 +212,10 @@ def standing_book(production: Production, accounts: pd.DataFrame, markets: list[
     notional = (accounts["quantity"] * accounts["entry_price"]).to_numpy(float)
     number = pd.Index(markets).get_indexer(accounts["market"])
     floors = np.array(production.config.margin.tiers)
-    initial = np.stack([production.tiers(production.decisions[m])[1][-1] for m in markets])
-    asked = initial[number, np.searchsorted(floors, notional, side="right") - 1] / PPM
-    equity = np.maximum(accounts["collateral"].to_numpy(float), asked * notional)
+    initial = np.stack([production.tiers(production.decisions[m])[1][-1] for m in markets], axis=1)
+    place = np.searchsorted(floors, notional, side="right") - 1, number
+    asked = initial[place] / PPM * notional - deductions(floors, initial)[place] / PPM
+    equity = np.maximum(accounts["collateral"].to_numpy(float), asked)
     return Book(number, np.where(accounts["side"] == "long", 1, -1), notional, equity)
 
 

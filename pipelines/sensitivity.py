@@ -248,7 +248,7 @@ def _top_tier(
     book = book_of(table, member.terms, config=config, clock=production.clock)
     tiers = margin_tiers(
         margin.to_numpy(float),
-        floors=tuple(sorted({0, config.margin.tiers[-1]})),
+        floors=config.margin.tiers,
         liquidity=book,
         limits=config.margin.limits.to_domain(),
         whole=table["whole"].to_numpy(bool),

@@ -17,12 +17,13 @@ from calibrator.backtest.stress import (
     worst_days,
     worst_windows,
 )
+from calibrator.calibrate.margin import marginal_rates
 from calibrator.calibrate.procyclicality import limit_ahead
 from calibrator.calibrate.reverse_stress import owed
 from calibrator.config_challenge import EVERY
 from calibrator.domain import PPM, SIDES
 from calibrator.errors import DataError
-from pipelines.add_ons import book_of
+from pipelines.add_ons import book_of, first_border
 from pipelines.backtesting import Backtest
 from pipelines.capital import LEAST, SHRINK, Capital, joint_losses, standing_book
 from pipelines.lending import step_limits
@@ -300,7 +301,9 @@ def _thinner(production: Production, factor: float) -> dict[str, object]:
             continue
         book = book_of(d.table, d.terms, config=production.config, clock=production.clock)
         thin = replace(book, turnover=book.turnover / factor)
-        asked = float(thin.widen_further(d.margin, float(production.config.margin.tiers[-1]))[-1])
+        border = first_border(d.terms, production.config)
+        first = thin.widen_first(book.bare(d.margin, border), border)
+        asked = float(marginal_rates(first, production.config.margin.tiers, thin)[-1, -1])
         published = production.tiers(d)[0][-1, -1] / PPM
         if np.isfinite(book.turnover[-1]) and book.turnover[-1] > 0:
             beyond[market] = max(min(asked, 1.0) - published, 0.0)

@@ -148,19 +148,18 @@ def changed_decisions(production: Production, d: Decisions, factors: Mapping[str
     table.loc[last, "turnover"] *= factors.get("depth", 1.0)
     if "borrow" in table:
         table.loc[last, "borrow"] *= volatility * tail
-    row = table.loc[last]
-    book = book_of(row, d.terms, config=config, clock=production.clock)
+    book = book_of(table, d.terms, config=config, clock=production.clock)
     for side in SIDES:
-        own = (row[f"tail_{side}"] * tail, row[f"beyond_{side}"] * tail, row[f"floor_{side}"])
+        own = (table[f"tail_{side}"] * tail, table[f"beyond_{side}"] * tail, table[f"floor_{side}"])
         columns = side_columns(
             side,
             tuple(x.to_numpy(float) for x in own),
-            row["volatility"].to_numpy(float),
-            row[f"jump_{side}"].to_numpy(float),
+            table["volatility"].to_numpy(float),
+            table[f"jump_{side}"].to_numpy(float),
             (book, d.terms, config),
         )
         for name, values in columns.items():
-            table.loc[last, name] = values
+            table.loc[last, name] = values[-1:]
     made = publishable(d.series or d.market, table, production.forecasts, d.terms, config, pair=d.pair)
     return replace(made, market=d.market, series=d.series, pair=d.pair)
 

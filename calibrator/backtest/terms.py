@@ -44,6 +44,34 @@ class Terms:
         return np.searchsorted(self.notional_floor, notional, side="right") - 1
 
 
+def deductions(floors: Integers, rates: Integers) -> Integers:
+    """Return what each tier's flat requirement asks too much: ``sum of floor (rate - rate below)`` up to it.
+
+    ``rate notional - deduction`` of the tier that a notional falls into asks of every part of it the rate of
+    the tier that the part lies in: continuous where a tier begins.
+
+    Parameters
+    ----------
+    floors : numpy.ndarray of int, shape (tiers,)
+    rates : numpy.ndarray of int, shape (tiers, ...)
+        ppm.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (tiers, ...)
+        Millionths of a quote unit; zero for the first tier.
+
+    Examples
+    --------
+    >>> deductions(np.array([0, 1_000, 5_000]), np.array([50_000, 100_000, 120_000])).tolist()
+    [0, 50000000, 150000000]
+    """
+    out: Integers = np.zeros_like(rates)
+    shape = (-1,) + (1,) * (rates.ndim - 1)
+    out[1:] = np.cumsum(np.diff(rates, axis=0) * floors[1:].reshape(shape), axis=0)
+    return out
+
+
 def prices_by_market(bars: pd.DataFrame) -> dict[str, Prices]:
     """Split ``frames.BARS`` by market.
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrator.calibrate.procyclicality import limit
+from calibrator.calibrate.tiers import tier_rates, upper_borders
 from calibrator.domain import HIGHEST, NOISE, PPM, ChangeLimits, MarginSchedule, MarginTier
 
 Array = NDArray[np.float64]
@@ -86,8 +87,23 @@ class Liquidity:
         """
         return self._between(margin, np.zeros(len(margin)), np.maximum(notional, self.crowd))
 
-    def widen_further(self, margin: Array, notional: float) -> Array:
-        """Widen margins that cover the crowd already for a close-out of ``notional``; never below them.
+    def widen_first(self, margin: Array, border: float) -> Array:
+        """Widen margins of no size in particular for the first tier, which ends at ``border`` (0 = nowhere).
+
+        As :meth:`widen`, but where the turnover is unknown, the widening for the border stays what it was at
+        the last decision that knew it (none before the first); only that for a crowd at least doubles.
+
+        Examples
+        --------
+        >>> book = Liquidity(np.array([1e6, np.nan]), np.full(2, 0.01), 24, participation=0.1, impact=1.0)
+        >>> [book.widen_first(np.full(2, 0.05), border).round(4).tolist() for border in (0.0, 1e6)]
+        [[0.05, 0.05], [0.06, 0.06]]
+        """
+        least = np.where(self.crowd > 0, 2.0, 1.0)
+        return self._between(margin, np.zeros(len(margin)), np.maximum(border, self.crowd), least)
+
+    def widen_further(self, margin: Array, notional: float, *, done: float = 0.0) -> Array:
+        """Widen margins that cover the crowd and ``done`` already for ``notional``; never below them.
 
         Examples
         --------
@@ -97,7 +113,19 @@ class Liquidity:
         >>> bool(np.isclose(crowd.widen_further(first, 1e7), crowd.widen(np.array([0.05]), 1e7)))
         True
         """
-        return self._between(margin, self.crowd, np.maximum(notional, self.crowd))
+        return self._between(margin, np.maximum(done, self.crowd), np.maximum(notional, self.crowd))
+
+    def bare(self, margin: Array, done: float) -> Array:
+        """Take the widening for the crowd or ``done`` out of margins again; unknown turnovers take nothing.
+
+        Examples
+        --------
+        >>> book = Liquidity(np.array([1e6]), np.array([0.01]), 24, participation=0.1, impact=1.0)
+        >>> book.bare(book.widen(np.array([0.05]), 1e6), 1e6).round(6).tolist()
+        [0.05]
+        """
+        longer, slippage = self._parts(np.maximum(done, self.crowd))
+        return np.where(self._known, np.maximum(margin - slippage, 0.0) / longer, margin)
 
     @property
     def crowd(self) -> Array:
@@ -118,22 +146,26 @@ class Liquidity:
             out |= ~seen & np.maximum.accumulate(seen)
         return out
 
-    def _between(self, margin: Array, done: Array, size: Array) -> Array:
-        """Take the widening for ``done`` out and put that for ``size`` in."""
-        known = np.isfinite(self.turnover) & (self.turnover > 0)
-        turnover = np.where(known, self.turnover, 1.0) / self.depth_stress
+    @property
+    def _known(self) -> Flags:
+        known: Flags = np.isfinite(self.turnover) & (self.turnover > 0)
+        return known
+
+    def _parts(self, size: Array) -> tuple[Array, Array]:
+        """Factor of the quantile and slippage of a close-out of ``size``."""
+        turnover = np.where(self._known, self.turnover, 1.0) / self.depth_stress
+        longer = np.maximum(self.close_out, size / (self.participation * turnover)) / self.close_out
         volatility = self.volatility * self.volatility_stress
-        (less, before), (more, after) = (
-            (
-                np.sqrt(np.maximum(self.close_out, q / (self.participation * turnover)) / self.close_out),
-                self.impact * volatility * np.sqrt(q / turnover),
-            )
-            for q in (done, size)
-        )
+        return np.sqrt(longer), self.impact * volatility * np.sqrt(size / turnover)
+
+    def _between(self, margin: Array, done: Array, size: Array, least: Array | float = 2.0) -> Array:
+        """Take the widening for ``done`` out and put that for ``size`` in, at least ``least`` if unknown."""
+        known = self._known
+        (less, before), (more, after) = self._parts(done), self._parts(size)
         wide = np.maximum(np.maximum(margin - before, 0.0) / less * more + after, margin)
         last = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
         ratio = np.where(last >= 0, (wide / margin)[last], 0.0)
-        return np.where(known, wide, np.where(size > done, np.maximum(ratio, 2.0) * margin, margin))
+        return np.where(known, wide, np.where(size > done, np.maximum(ratio, least) * margin, margin))
 
 
 def margin_tiers(
@@ -150,9 +182,12 @@ def margin_tiers(
     Parameters
     ----------
     margin : numpy.ndarray, shape (decisions,)
-        Maintenance margin of the first tier (fraction of notional), as published.
+        Maintenance margin of the first tier (fraction of notional), as published: see
+        :meth:`Liquidity.widen_first`.
     floors : tuple of int
-        Notional floors, rising from 0; a tier is margined for the size at its floor.
+        Notional floors, rising from 0. A tier's rate applies to the part of the notional above its floor, and
+        is such that every size up to its upper border has what it needs: see
+        :func:`~calibrator.calibrate.tiers.tier_rates`.
     liquidity : Liquidity
         Widening by size.
     limits : ChangeLimits
@@ -163,17 +198,22 @@ def margin_tiers(
     Returns
     -------
     numpy.ndarray of int, shape (decisions, tiers)
-        ppm, rounded up; they never fall with notional. Where a turnover or a crowd got lost, the higher tiers
-        hold or rise.
+        ppm, rounded up, below 1 000 000; they never fall with notional. Where a turnover or a crowd got lost,
+        the higher tiers hold or rise. A rate that would have to exceed 1 is cut: a position so large that the
+        next unit would need more than its value is not covered.
 
     Examples
     --------
     >>> book = Liquidity(np.array([1e6]), np.array([0.01]), 24, participation=0.1, impact=1.0)
-    >>> margin_tiers(np.array([0.05]), floors=(0, 10**7), liquidity=book, limits=ChangeLimits()).tolist()
-    [[50000, 133685]]
+    >>> floors, first = (0, 10**6, 5 * 10**6), book.widen_first(np.array([0.05]), 1e6)
+    >>> made = margin_tiers(first, floors=floors, liquidity=book, limits=ChangeLimits())
+    >>> made.tolist()
+    [[60000, 103162, 172841]]
+    >>> schedule = as_schedule(floors, made[0], initial_margin(made[0], 1.25))
+    >>> bool(requirement(schedule, 10**7) >= book.widen(np.array([0.05]), 1e7)[0] * 1e7 * PPM)
+    True
     """
-    wide = np.column_stack([liquidity.widen_further(margin, float(floor)) for floor in floors])
-    wide = np.maximum.accumulate(wide, axis=1)
+    wide = marginal_rates(margin, floors, liquidity)
     none = np.zeros(len(margin))
     sound = ~liquidity.lost if complete is None else complete & ~liquidity.lost
     higher = [
@@ -181,6 +221,20 @@ def margin_tiers(
         for k in range(1, len(floors))
     ]
     return np.clip(round_up(np.column_stack([margin, *higher])), 1, HIGHEST)
+
+
+def marginal_rates(margin: Array, floors: tuple[int, ...], liquidity: Liquidity) -> Array:
+    """Return the rates of all tiers before limits and rounding, given the first one's.
+
+    Examples
+    --------
+    >>> book = Liquidity(np.array([1e6]), np.array([0.01]), 24, participation=0.1, impact=1.0)
+    >>> marginal_rates(np.array([0.06]), (0, 10**6, 5 * 10**6), book).round(4).tolist()
+    [[0.06, 0.1032, 0.1728]]
+    """
+    borders = upper_borders(floors)
+    needs = [liquidity.widen_further(margin, float(b), done=float(borders[0])) for b in borders[1:]]
+    return tier_rates(margin, np.array(needs).reshape(len(needs), len(margin)).T, borders)
 
 
 def initial_margin(maintenance_ppm: Integers, multiple: float) -> Integers:

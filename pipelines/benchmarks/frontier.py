@@ -13,6 +13,7 @@ from calibrator.config import Config
 from calibrator.data.incumbents import Incumbent
 from calibrator.errors import DataError
 from pipelines.benchmarks.forecast_pages import machine, pipe_table
+from pipelines.benchmarks.margin import of_no_size
 from pipelines.benchmarks.regimes_liquidations import implied_quotes
 from pipelines.forecasting import Progress
 from pipelines.frontier import Frontier, against_venues, frontiers
@@ -76,11 +77,14 @@ def run(
 ) -> Measured:
     """Run production once, hold every policy against it, and once more per foreign close-out.
 
+    Size is left out: the losses are those of prices.
+
     Raises
     ------
     DataError
         No group of markets has a frontier.
     """
+    config = of_no_size(config)
     loaded = load(config, as_of=as_of)
     production = produced(config, loaded, home=home, progress=progress)
     quoted = None if implied is None else everywhere(production, implied)

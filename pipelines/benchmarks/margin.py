@@ -82,10 +82,21 @@ class Part:
     plan: pd.DataFrame
 
 
+def of_no_size(config: Config) -> Config:
+    """Return a configuration with one tier: its margins are for no size in particular, as price losses are.
+
+    Examples
+    --------
+    >>> of_no_size(Config.model_validate({"data": {"source": "embedded"}})).margin.tiers
+    (0,)
+    """
+    return config.model_copy(update={"margin": config.margin.model_copy(update={"tiers": (0,)})})
+
+
 def run(
     config: Config, *, as_of: datetime | None, progress: Progress, planned: tuple[str, ...] = ()
 ) -> list[Part]:
-    """Run production once, and every policy on its rows.
+    """Run production once, and every policy on its rows; size is left out of all of them.
 
     Parameters
     ----------
@@ -100,6 +111,7 @@ def run(
     DataError
         No decision inside the backtest window.
     """
+    config = of_no_size(config)
     bars, _ = load_bars(config, as_of=as_of)
     inputs = load_inputs(config, as_of=as_of)
     production = produce(

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from calibrator.calibrate.tiers import calibrated_to
 from calibrator.data.events import StressEvent
 from calibrator.domain import ppm_up
 from calibrator.publish.changes import market_title
@@ -119,7 +120,7 @@ def collaterals(review: Review) -> Table:
 
 
 def tiers(review: Review) -> Table:
-    """Return maintenance / initial margin per notional tier."""
+    """Return maintenance / initial margin per notional tier, each of the part above the tier's floor."""
     perps = [m for m in review.document.markets if isinstance(m, PerpetualParameters)]
     floors = sorted({t.notional_floor for m in perps for t in m.margins})
     rows = []
@@ -131,8 +132,9 @@ def tiers(review: Review) -> Table:
             else MISSING
             for f in floors
         ]
-        rows.append([m.symbol, *cells])
-    return Table(("market", *(f"from {f:,}" for f in floors)), rows)
+        largest = calibrated_to(m.schedule())
+        rows.append([m.symbol, *cells, f"{largest:,}" if largest else "no size"])
+    return Table(("market", *(f"from {f:,}" for f in floors), "calibrated up to"), rows)
 
 
 def reasons(review: Review) -> list[tuple[str, str, tuple[str, ...]]]:

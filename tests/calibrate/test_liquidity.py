@@ -13,10 +13,12 @@ from calibrator.calibrate.haircut import Lent, LoanTerms, haircut_schedule
 from calibrator.calibrate.margin import Liquidity, as_schedule, initial_margin, margin_tiers, requirement
 from calibrator.calibrate.procyclicality import limit
 from calibrator.calibrate.soundness import lost
+from calibrator.calibrate.tiers import calibrated_to, upper_borders
 from calibrator.domain import PPM, ChangeLimits, ppm_down, ppm_up
 from calibrator.errors import InfeasibleScheduleError
 
 FLOORS = (0, 100_000, 1_000_000, 50_000_000)
+BORDERS = upper_borders(FLOORS)
 LIMITS = ChangeLimits()
 CASES = settings(max_examples=2000)
 SOME = settings(max_examples=150)
@@ -37,9 +39,9 @@ def book(
     )  # fmt: skip
 
 
-def tiers(margin: float, liquidity: Liquidity) -> np.ndarray:
-    first = np.minimum(liquidity.widen(np.array([margin]), 0.0), 1.0)
-    return margin_tiers(first, floors=FLOORS, liquidity=liquidity, limits=LIMITS)[0]
+def tiers(margin: float, liquidity: Liquidity, floors: tuple[int, ...] = FLOORS) -> np.ndarray:
+    first = liquidity.widen_first(np.array([margin]), float(upper_borders(floors)[0]))
+    return margin_tiers(np.minimum(first, 1.0), floors=floors, liquidity=liquidity, limits=LIMITS)[0]
 
 
 def wide(margin: float, liquidity: Liquidity, notional: float) -> float:
@@ -55,8 +57,8 @@ def test_a_schedule_is_ordered_and_rounded_up(
     initial = initial_margin(maintenance, multiple)
     schedule = as_schedule(FLOORS, maintenance, initial)
     assert all(0 < t.maintenance_margin_ppm < t.initial_margin_ppm <= PPM for t in schedule.tiers)
-    needed = [min(wide(margin, book(turnover, volatility, crowd), f), 1.0) * PPM for f in FLOORS]
-    assert (maintenance >= np.minimum(needed, PPM - 1) - 1e-3).all()
+    needed = [min(wide(margin, book(turnover, volatility, crowd), b), 1.0) * PPM for b in BORDERS]
+    assert (maintenance >= np.minimum(needed, PPM - 1) - 1e-3).all()  # the rate of the last unit, and more
     assert (np.diff(maintenance) >= 0).all()
 
 
@@ -102,7 +104,52 @@ def test_margins_rise_with_the_close_out(
     assert high >= low * (1 - 1e-12)
 
 
-@SOME
+tables = st.lists(st.integers(1, 10**7), min_size=1, max_size=6, unique=True).map(
+    lambda floors: (0, *sorted(floors))
+)
+liquid = st.builds(book, st.floats(7, 11).map(lambda x: 10**x), st.floats(1e-5, 0.02), st.floats(0.0, 1e8))
+
+
+@CASES
+@given(st.floats(1e-3, 0.3), liquid, tables, st.floats(0.0, 1.0), st.integers(0, 8))
+def test_every_size_up_to_the_last_border_has_what_closing_it_needs(
+    margin: float, liquidity: Liquidity, floors: tuple[int, ...], share: float, place: int
+) -> None:
+    maintenance = tiers(margin, liquidity, floors)
+    schedule = as_schedule(floors, maintenance, initial_margin(maintenance, 1.25))
+    largest = calibrated_to(schedule)
+    borders = [b for b in upper_borders(floors) if b <= largest] or [0]
+    top = borders[place % len(borders)]
+    for notional in {int(share * largest), int(share * top), max(top - 1, 0), top}:
+        asked, needed = requirement(schedule, notional), wide(margin, liquidity, notional) * notional
+        assert asked >= needed * PPM * (1 - 1e-9)
+
+
+def test_a_thin_market_asks_of_every_size_what_it_needs() -> None:
+    floors, liquidity = (0, 1_000_000, 5_000_000, 20_000_000), book(1e6, 0.01)
+    maintenance = tiers(0.05, liquidity, floors)
+    schedule = as_schedule(floors, maintenance, initial_margin(maintenance, 1.25))
+    assert maintenance[0] == 60_000  # 5 %, and 1 % of slippage for a million in a market that turns it over
+    for notional in (999_999, 1_000_000, 4_999_999, 5_000_000, 19_999_999, 20_000_000, 40_000_000):
+        ratio = requirement(schedule, notional) / notional / PPM
+        needed = wide(0.05, liquidity, notional)
+        assert needed - 1e-12 <= ratio < needed + 0.02
+    assert wide(0.05, liquidity, 20_000_000) == pytest.approx(0.189, abs=1e-3)
+    assert calibrated_to(schedule) == 40_000_000
+
+
+def test_one_tier_is_margined_for_no_size_bit_by_bit() -> None:
+    liquidity = Liquidity(
+        np.array([1e6, np.nan, 2e6, 0.0]), np.full(4, 0.01), 24, participation=0.1, impact=1.0,
+        crowded=np.array([0.0, 1e5, 1e7, np.nan]),
+    )  # fmt: skip
+    margin = np.array([0.05, 0.051, 0.049, 0.05])
+    assert (liquidity.widen_first(margin, 0.0) == liquidity.widen(margin, 0.0)).all()
+    made = margin_tiers(margin, floors=(0,), liquidity=liquidity, limits=LIMITS)
+    assert made.ravel().tolist() == [50_000, 51_000, 49_000, 50_000]
+
+
+@CASES
 @given(margins, turnovers, volatilities, crowds, notionals, notionals)
 def test_the_requirement_is_continuous_and_rises_with_notional(
     margin: float, turnover: float, volatility: float, crowd: float, a: int, b: int
@@ -191,7 +238,7 @@ def assert_never_looser(
         values[-1] = np.nan if is_gone else values[-1]
     complete = np.append(np.ones(n - 1, bool), gone[3])
     liquidity = Liquidity(volume, np.full(n, volatility), 24, participation=0.1, impact=1.0, crowded=together)
-    first = np.minimum(liquidity.widen(target, 0.0), 1.0)
+    first = np.minimum(liquidity.widen_first(target, float(FLOORS[1])), 1.0)
     sound = complete & ~liquidity.lost
     published = limit(first, np.zeros(n), limits=LIMITS, complete=sound)
     found = margin_tiers(published, floors=FLOORS, liquidity=liquidity, limits=LIMITS, complete=complete)

@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 
 from calibrator.calibrate.haircut import LoanTerms, haircut_schedule
 from calibrator.calibrate.margin import (
-    HIGHEST,
     Liquidity,
     as_schedule,
     initial_margin,
     margin_tiers,
+    requirement,
     round_up,
 )
 from calibrator.calibrate.tail import Tail
-from calibrator.domain import PPM, ChangeLimits, ppm_up
+from calibrator.calibrate.tiers import upper_borders
+from calibrator.domain import HIGHEST, PPM, ChangeLimits, ppm_up
 from calibrator.errors import InfeasibleScheduleError
 
 FLOORS = (0, 100_000, 1_000_000, 50_000_000)
@@ -32,6 +33,18 @@ def book(turnover: float, volatility: float, close_out: int = 24) -> Liquidity:
 
 def tiers_of(margin: float, liquidity: Liquidity) -> np.ndarray:
     return margin_tiers(np.array([margin]), floors=FLOORS, liquidity=liquidity, limits=ChangeLimits())[0]
+
+
+def sized(loss: float, liquidity: Liquidity) -> np.ndarray:
+    """Rates for a loss of no size in particular."""
+    return tiers_of(min(float(liquidity.widen_first(np.array([loss]), FLOORS[1])[0]), 1.0), liquidity)
+
+
+def asked(loss: float, liquidity: Liquidity) -> np.ndarray:
+    """What a position of every border's size is asked."""
+    rates = sized(loss, liquidity)
+    schedule = as_schedule(FLOORS, rates, initial_margin(rates, 1.25))
+    return np.array([requirement(schedule, border) / border for border in upper_borders(FLOORS)])
 
 
 @CASES
@@ -55,8 +68,8 @@ def test_margins_rise_with_the_level_and_with_volatility(
 ) -> None:
     low, high = sorted((a, b))
     calm, wild = sorted((v, w))
-    assert (tiers_of(high, book(turnover, calm)) >= tiers_of(low, book(turnover, calm))).all()
-    assert (tiers_of(low, book(turnover, wild)) >= tiers_of(low, book(turnover, calm))).all()
+    assert (sized(high, book(turnover, calm)) >= sized(low, book(turnover, calm))).all()
+    assert (sized(low, book(turnover, wild)) >= sized(low, book(turnover, calm))).all()
 
 
 @CASES
@@ -67,14 +80,14 @@ def test_margins_rise_with_the_level_of_the_tail(
     tail = Tail(threshold=1.8, shape=0.15, scale=0.6, share=0.05)
     low, high = (volatility * tail.quantile(level) for level in sorted((a, b)))
     liquidity = book(turnover, volatility)
-    assert (tiers_of(high, liquidity) >= tiers_of(low, liquidity)).all()
+    assert (sized(high, liquidity) >= sized(low, liquidity)).all()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), volatilities, turnovers)
 def test_margins_rise_with_the_close_out(a: int, b: int, volatility: float, turnover: float) -> None:
     short, long = sorted((a, b))
-    margins = [tiers_of(2.5 * volatility * np.sqrt(n), book(turnover, volatility, n)) for n in (short, long)]
+    margins = [asked(2.5 * volatility * np.sqrt(n), book(turnover, volatility, n)) for n in (short, long)]
     assert (margins[1] >= margins[0] - 1).all()  # equal up to the last ppm where size alone sets the time
 
 
@@ -82,11 +95,12 @@ def test_margins_rise_with_the_close_out(a: int, b: int, volatility: float, turn
 @given(fractions, st.floats(1, 1e10), st.floats(1, 1e10), volatilities)
 def test_a_more_liquid_market_is_margined_less(margin: float, a: float, b: float, volatility: float) -> None:
     thin, deep = sorted((a, b))
-    assert (tiers_of(margin, book(deep, volatility)) <= tiers_of(margin, book(thin, volatility))).all()
+    assert (sized(margin, book(deep, volatility)) <= sized(margin, book(thin, volatility))).all()
 
 
-def test_an_unknown_turnover_doubles_the_higher_tiers() -> None:
-    assert tiers_of(0.05, book(float("nan"), 0.01)).tolist() == [50_000, 100_000, 100_000, 100_000]
+def test_an_unknown_turnover_doubles_what_positions_beyond_the_first_tier_need() -> None:
+    made = tiers_of(0.05, book(float("nan"), 0.01))
+    assert made.tolist() == [50_000, 105_556, 105_556, 105_556]  # (2 * 1m - 100k) / 900k of 5 %, and no less
 
 
 def test_higher_tiers_move_no_faster_than_the_limits() -> None:

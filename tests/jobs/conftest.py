@@ -37,13 +37,15 @@ SMALL = {
         "garch_refit": 120, "learner_seeds": 1,
     },
     "regime": {"window": 365, "min_window": 120},
-    "margin": {"close_out": 1, "tail_window": 300, "tail_min": 60, "plan_steps": 3},
+    "margin": {"close_out": 1, "tail_window": 300, "tail_min": 60, "plan_steps": 3,
+               "tiers": [0, 10_000, 50_000, 200_000]},
 }  # fmt: skip
 SETTINGS = {
     "data": {"bars": ["bars.parquet"], "bar": "1d", "label": "end"},
     "forecast": {"horizon": 1, "cadence": 1, "har_window": 300, "garch_window": 250, "learner_seeds": 1},
     "regime": {"window": 200, "min_window": 100},
-    "margin": {"close_out": 1, "tail_window": 100, "tail_min": 30, "floor_window": 100, "plan_steps": 2},
+    "margin": {"close_out": 1, "tail_window": 100, "tail_min": 30, "floor_window": 100, "plan_steps": 2,
+               "tiers": [0, 10_000, 50_000, 200_000]},
     "backtest": {"accounts": {"count": 20}, "sensitivity": {"mode": "off"}},
     "retrain": {"shadow": 80, "draws": 99, "challengers": {"quick": {"combination_memory": 0.98}}},
 }  # fmt: skip

@@ -290,7 +290,14 @@ def test_a_killed_job_is_recovered_and_twenty_starts_publish_once(tmp_path: Path
         "data": {"bars": ["bars.parquet"], "bar": "1d", "label": "end"},
         "forecast": {"horizon": 1, "cadence": 1, "har_window": 300, "garch_window": 250, "learner_seeds": 1},
         "regime": {"window": 200, "min_window": 100},
-        "margin": {"close_out": 1, "tail_window": 100, "tail_min": 30, "floor_window": 100, "plan_steps": 2},
+        "margin": {
+            "close_out": 1,
+            "tail_window": 100,
+            "tail_min": 30,
+            "floor_window": 100,
+            "plan_steps": 2,
+            "tiers": [0, 10_000, 50_000, 200_000],
+        },
         "backtest": {"accounts": {"count": 20}, "sensitivity": {"mode": "off"}},
         "tracking": {"enabled": False},
     }

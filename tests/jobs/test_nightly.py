@@ -19,7 +19,8 @@ SETTINGS = {
         "garch_refit": 200, "learner_seeds": 1, "min_history": 120,
     },
     "regime": {"window": 200, "min_window": 100},
-    "margin": {"close_out": 1, "tail_window": 150, "tail_min": 40, "floor_window": 150, "plan_steps": 2},
+    "margin": {"close_out": 1, "tail_window": 150, "tail_min": 40, "floor_window": 150, "plan_steps": 2,
+               "tiers": [0, 10_000, 50_000, 200_000]},
     "backtest": {"accounts": {"count": 20}},
     "tracking": {"enabled": False},
 }  # fmt: skip

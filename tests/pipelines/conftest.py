@@ -29,7 +29,9 @@ SMALL = {
         "learner_seeds": 1,
     },
     "regime": {"window": 365, "min_window": 120},
-    "margin": {"close_out": 1, "tail_window": 300, "tail_min": 60, "plan_steps": 3},
+    "margin": {
+        "close_out": 1,
+    },  # as thin as the market
     "markets": {"OIL": {"role": "collateral"}},
     "backtest": {"accounts": {"count": 100}, "sensitivity": {"entries": 1}},
 }

@@ -26,7 +26,7 @@ def config_of(haircut: dict[str, Any]) -> Config:
     return Config.model_validate(
         {
             "data": {"source": "embedded", "bar": "1d"},
-            "margin": {"close_out": 1, "tools": {"hold": "stress"}},
+            "margin": {"close_out": 1, "tools": {"hold": "stress"}, "tiers": [0, 10_000, 50_000, 200_000]},
             "haircut": haircut,
             "markets": {"C": {"role": "collateral"}},
         }

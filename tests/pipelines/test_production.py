@@ -13,12 +13,13 @@ from calibrator.data.synthetic import synthetic_bars
 from calibrator.domain import PPM, SIDES
 from calibrator.errors import ConfigError
 from calibrator.features import future_losses
+from pipelines.add_ons import book_of
 from pipelines.lending import lent_history
 from pipelines.pairs import with_pairs
 from pipelines.production import Decisions, Production, clock_of, parameters_at, produce
 
 FORECAST = {"har_window": 250, "garch_window": 250, "learner_seeds": 1, "learner_refit": 60}
-MARGIN = {"tail_window": 150, "tail_min": 60, "floor_window": 100, "tiers": [0, 1_000_000], "plan_steps": 3}
+MARGIN = {"tail_window": 150, "tail_min": 60, "floor_window": 100, "tiers": [0, 10_000], "plan_steps": 3}
 NO_QUOTES = pd.DataFrame(
     {
         "market": pd.Series(dtype="str"),
@@ -300,8 +301,12 @@ def test_a_pair_of_unknown_markets_is_refused(pairs: list[dict[str, str]], text:
 def test_the_tail_is_scaled_by_the_published_forecast(produced: Production) -> None:
     for d in produced.decisions.values():
         for side in SIDES:
-            expected = d.table[f"tail_{side}"] * d.table["volatility"]
+            loss = d.table[f"tail_{side}"] * d.table["volatility"]
+            book = book_of(d.table, d.terms, config=produced.config, clock=produced.clock)
+            border = 10_000.0 if d.terms.role == "perpetual" else 0.0
+            expected = pd.Series(book.widen_first(loss.to_numpy(float), border), d.table.index)
             pd.testing.assert_series_equal(d.table[f"unlimited_{side}"], expected, check_names=False)
+            assert (expected > loss).any() == (border > 0)
             assert (d.table[f"shortfall_{side}"] >= d.table[f"unlimited_{side}"]).all()
             held = d.table[f"margin_{side}"] * PPM
             np.testing.assert_allclose(held, held.round(), atol=1e-6)

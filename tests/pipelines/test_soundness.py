@@ -30,7 +30,14 @@ RAW: dict[str, object] = {
         "min_history": 200,
     },
     "regime": {"window": 200, "min_window": 100},
-    "margin": {"close_out": 1, "tail_window": 150, "tail_min": 60, "floor_window": 100, "plan_steps": 2},
+    "margin": {
+        "close_out": 1,
+        "tail_window": 150,
+        "tail_min": 60,
+        "floor_window": 100,
+        "plan_steps": 2,
+        "tiers": [0, 10_000, 50_000, 200_000],
+    },
     "haircut": {"pairs": [{"collateral": "C", "debt": "A", "location": "x"}]},
     "markets": {"C": {"role": "collateral"}},
 }

@@ -34,7 +34,7 @@ def review() -> Review:
             "forecast": {
                 "horizon": 1, "cadence": 1, "learner_refit": 600, "garch_refit": 600, "learner_seeds": 1
             },
-            "margin": {"close_out": 1},
+            "margin": {"close_out": 1, "tiers": [0, 10_000, 50_000, 200_000]},
             "markets": {"SOLUSDT": {"role": "collateral"}},
             "backtest": {"accounts": {"count": 200}},
         }
