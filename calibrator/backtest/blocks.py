@@ -17,7 +17,9 @@ DEEPEST: Final = 6
 class Tables(NamedTuple):
     """Levels ``(T, columns)``; column ``first[asset] + 2 * tier`` is long, the next one short.
 
-    ``least`` and ``most`` hold one row per block, the levels of blocks one after the other from ``offset``.
+    They are those of a tier's flat margin. ``least`` and ``most`` hold one row per block, the levels of
+    blocks one after the other from ``offset``; ``margin`` (ppm) and ``spared`` (the deduction, quote units)
+    are ``(assets, tiers, T)``, ``peak`` is the highest price of each asset.
     """
 
     start: Floats
@@ -32,10 +34,15 @@ class Tables(NamedTuple):
     carry: Floats
     margin: Integers
     floor: Integers
+    spared: Floats
+    peak: Floats
 
 
 class Holdings(NamedTuple):
-    """Holdings of all accounts, changed in place; those of account ``i`` begin at ``first[i]``."""
+    """Holdings of all accounts, changed in place; those of account ``i`` begin at ``first[i]``.
+
+    ``tier`` is the highest tier that each may reach.
+    """
 
     quantity: Floats
     asset: Integers
@@ -76,9 +83,60 @@ def _excess(long, short, tables, held, key, i):  # type: ignore[no-untyped-def] 
 
 
 @numba.njit(cache=True)
+def _tier(tables, a, notional):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    k = 0
+    while k + 1 < tables.floor.shape[1] and tables.floor[a, k + 1] <= notional:
+        k += 1
+    return k
+
+
+@numba.njit(cache=True)
+def reach(tables, held, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Note the highest tier that each holding may reach; return whether one may leave the first."""
+    large = False
+    for k in range(held.first[i], held.first[i + 1]):
+        a = held.asset[k]
+        held.tier[k] = _tier(tables, a, abs(held.quantity[k]) * tables.peak[a])
+        large = large or held.tier[k] > 0
+    return large
+
+
+@numba.njit(cache=True)
+def _exact(tables, held, key, i, at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Equity less requirement, over the index: at the start or the close of a bar, by the margins of one."""
+    t, at_start, margins = at
+    row = max(t - 1, 0) if at_start else t
+    for k in range(held.first[i], held.first[i + 1]):
+        a, quantity = held.asset[k], held.quantity[k]
+        price = tables.price[row, a]
+        tier = _tier(tables, a, abs(quantity) * price)
+        m = tables.margin[a, tier, margins] / PPM
+        factor = 1 - m if quantity > 0 else 1 + m
+        level = (price * factor + tables.spared[a, tier, margins] / quantity) / tables.growth[t]
+        key += quantity * (level - tables.carry[t, a])
+    return key
+
+
+@numba.njit(cache=True)
+def _is_below(tables, held, key, i, t, large):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Tell whether an account is below its requirement at the start or the close of a bar.
+
+    The flat margins ask at least what the requirement asks; who is below them and ``large`` is looked at
+    again.
+    """
+    now = _excess(tables.close[t], tables.close[t], tables, held, key, i)
+    if now < 0 or _excess(tables.start[t], tables.start[t], tables, held, key, i) < 0:
+        if not large:
+            return True
+        at_close = _exact(tables, held, key, i, (t, False, t)) < 0
+        return at_close or _exact(tables, held, key, i, (t, True, t)) < 0
+    return False
+
+
+@numba.njit(cache=True)
 def _breach(tables, held, key, i, begin, end):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """First bar of ``[begin, end]`` in which account ``i`` is below its requirement, -1 if none."""
-    top, t = len(tables.offset) - 1, begin
+    top, t, large = len(tables.offset) - 1, begin, reach(tables, held, i)
     while t <= end:
         level, width = 0, 1
         while level < top and t % (width * FAN) == 0:
@@ -90,10 +148,8 @@ def _breach(tables, held, key, i, begin, end):  # type: ignore[no-untyped-def]  
                 break
             level -= 1
             width //= FAN
-        if level == 0:
-            now = _excess(tables.close[t], tables.close[t], tables, held, key, i)
-            if now < 0 or _excess(tables.start[t], tables.start[t], tables, held, key, i) < 0:
-                return t
+        if level == 0 and _is_below(tables, held, key, i, t, large):
+            return t
         t += width
     return -1
 
@@ -107,7 +163,8 @@ def _value(tables, held, key, i, t):  # type: ignore[no-untyped-def]  # noqa: AN
         key += held.quantity[k] * (tables.price[t, a] / growth - tables.carry[t, a])
         value = abs(held.quantity[k]) * tables.price[t, a]
         notional += value
-        required += value * (tables.margin[a, held.tier[k], t] / PPM)
+        tier = _tier(tables, a, value)
+        required += value * (tables.margin[a, tier, t] / PPM) - tables.spared[a, tier, t]
     return growth * key, notional, required
 
 
@@ -127,10 +184,6 @@ def _reduce(tables, held, i, t, share, equity):  # type: ignore[no-untyped-def] 
     for k in range(held.first[i], held.first[i + 1]):
         a = held.asset[k]
         held.quantity[k] -= share * held.quantity[k]
-        notional = abs(held.quantity[k]) * tables.price[t, a]
-        held.tier[k] = 0
-        while held.tier[k] + 1 < tables.floor.shape[1] and tables.floor[a, held.tier[k] + 1] <= notional:
-            held.tier[k] += 1
         key -= held.quantity[k] * (tables.price[t, a] / growth - tables.carry[t, a])
     return key
 
@@ -148,9 +201,14 @@ def _liquidate(tables, held, terms, out, key, at):  # type: ignore[no-untyped-de
     for k in range(held.first[i], held.first[i + 1]):
         closed += share * abs(held.quantity[k]) * tables.price[t, held.asset[k]]
     penalty = min(max(equity, 0.0), terms.penalty * closed)
-    begin, end = tables.start[breached], tables.before[breached]
-    at_start = _excess(begin, begin, tables, held, key, i) < 0
-    forced = at_start and not _excess(end, end, tables, held, key, i) < 0
+    if reach(tables, held, i):
+        at_start = _exact(tables, held, key, i, (breached, True, breached)) < 0
+        before = _exact(tables, held, key, i, (breached, True, max(breached - 1, 0))) < 0
+    else:
+        begin, end = tables.start[breached], tables.before[breached]
+        at_start = _excess(begin, begin, tables, held, key, i) < 0
+        before = _excess(end, end, tables, held, key, i) < 0
+    forced = at_start and not before
     k = held.first[i]
     payout, short = (max(equity, 0.0) - penalty, max(-equity, 0.0)) if share == 1 else (0.0, 0.0)
     first, price = share * held.quantity[k], tables.price[t, held.asset[k]]

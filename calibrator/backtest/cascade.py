@@ -312,7 +312,6 @@ def _world(book: Book, shock: Shock, margin: float, lead: float) -> tuple[Course
         book.notional * margin * book.cushion,
         np.zeros(count, "int64"),
         np.full(count, bars),
-        np.zeros(count, "int64"),
     )
     return course, positions
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from calibrator.backtest import heaps
+from calibrator.backtest import heaps, ranks
 from calibrator.backtest.events import Events, Positions
 from calibrator.backtest.terms import Flags, Floats, Integers, Prices, Terms
 from calibrator.backtest.transition import loop
@@ -95,7 +95,7 @@ class Course:
         index, carry, price = self.index(), self.carry(), positions.bankruptcy_price()
         accounts = tuple(
             Account(
-                (Holding(0, float(positions.direction[i] * positions.quantity[i]), int(positions.tier[i])),),
+                (Holding(0, float(positions.direction[i] * positions.quantity[i])),),
                 key_of(float(price[i]), index=float(index[at]), carry=float(carry[at])),
                 float(positions.entry_price[i]),
                 int(at),
@@ -171,7 +171,7 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
     Raises
     ------
     DataError
-        A position of an unknown tier, that opens outside the bars or closes before it opens.
+        A position that opens outside the bars or closes before it opens.
     ValueError
         Negative fund.
 
@@ -181,14 +181,14 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
     >>> path, margins = np.array([100.0, 96.0, 80.0]), np.full((1, 3), 80_000)
     >>> course = plain_course(Prices(t, path, path, path), Terms(np.array([0]), margins, margins, 0))
     >>> opened, side = np.array([0]), np.array([1])
-    >>> one = Positions(side, np.ones(1), 100 * np.ones(1), 10 * np.ones(1), opened, opened + 3, opened)
+    >>> one = Positions(side, np.ones(1), 100 * np.ones(1), 10 * np.ones(1), opened, opened + 3)
     >>> done = fast_replay(course, one, rules=Rules(latency=1))
     >>> done.events[["bar", "breached", "shortfall"]].values.tolist()
     [[2.0, 1.0, 10.0]]
     """
     if not 0 <= fund < np.inf:
         raise ValueError(f"fund must be finite and not negative, was {fund}")
-    _refuse(positions, tiers=len(course.terms.notional_floor), bars=len(course.prices.time))
+    _refuse(positions, bars=len(course.prices.time))
     room = 64 + len(positions.opened) * 5 // 4
     while True:
         book, tape = _book(course, positions), _tape(len(course.prices.time), room, fund)
@@ -197,7 +197,7 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
         if tape.written[0] <= room:
             break
         room = int(tape.written[0])
-    alive = np.isin(book.state, (heaps.WAITING, heaps.HEAPED))
+    alive = np.isin(book.state, (ranks.WAITING, ranks.HEAPED))
     return Outcome(
         tape_frame(tape.rows[: tape.written[0]]),
         tape.funds,
@@ -207,9 +207,8 @@ def fast_replay(course: Course, positions: Positions, *, rules: Rules, fund: flo
     )
 
 
-def _refuse(positions: Positions, *, tiers: int, bars: int) -> None:
+def _refuse(positions: Positions, *, bars: int) -> None:
     for what, bad, values in (
-        (f"tier must be below {tiers}", (positions.tier < 0) | (positions.tier >= tiers), positions.tier),
         (f"must open in one of {bars} bars", ~((positions.opened >= 0) & (positions.opened < bars)),
          positions.opened),
         ("must not close before it opens", positions.closes < positions.opened, positions.closes),
@@ -221,9 +220,9 @@ def _refuse(positions: Positions, *, tiers: int, bars: int) -> None:
             raise DataError(f"position {at}: {what}, was {values[at]}")
 
 
-def _path(course: Course) -> heaps.Path:
+def _path(course: Course) -> ranks.Path:
     prices = course.prices
-    return heaps.Path(
+    return ranks.Path(
         np.concatenate([prices.close[:1], prices.close[:-1]]),
         np.ascontiguousarray(prices.low, dtype=float),
         np.ascontiguousarray(prices.high, dtype=float),
@@ -233,17 +232,19 @@ def _path(course: Course) -> heaps.Path:
         np.ascontiguousarray(course.depth, dtype=float),
         np.ascontiguousarray(course.terms.maintenance, dtype="int64"),
         np.ascontiguousarray(course.terms.notional_floor, dtype="int64"),
+        np.ascontiguousarray(course.terms.deduction()),
     )
 
 
-def _book(course: Course, positions: Positions) -> heaps.Book:
+def _book(course: Course, positions: Positions) -> ranks.Book:
     n, tiers = len(positions.opened), len(course.terms.notional_floor)
     whole, room = np.zeros(n, "int64"), max(n, 1)
-    return heaps.Book(
+    by_size = np.argsort(-positions.quantity, kind="stable")
+    return ranks.Book(
         positions.direction * positions.quantity,
         course.keys(positions),
         positions.entry_price.copy(),
-        positions.tier.astype("int64"),
+        whole.copy(),
         positions.opened.astype("int64"),
         positions.closes.astype("int64"),
         whole - 1,
@@ -257,6 +258,9 @@ def _book(course: Course, positions: Positions) -> heaps.Book:
         np.zeros(room, "int64"),
         np.zeros(room, "int64"),
         np.zeros(room),
+        by_size,
+        np.asarray(positions.quantity[by_size], dtype=float),
+        np.zeros(tiers, "int64"),
     )
 
 

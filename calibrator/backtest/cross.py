@@ -9,6 +9,7 @@ block whose bound is not negative is skipped without being looked at, and breach
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from calibrator.domain import PPM
 from calibrator.errors import DataError
 
 __all__ = ["Courses", "CrossAccounts", "cross_replay"]
+Padded = TypeVar("Padded", Integers, Floats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class CrossAccounts:
         Bars; ``closes`` is the number of bars where the owner never closes.
     first : numpy.ndarray, shape (n + 1,)
         Holdings of account ``i`` are ``first[i]`` to ``first[i + 1]``.
-    asset, tier : numpy.ndarray, shape (holdings,)
+    asset : numpy.ndarray, shape (holdings,)
     quantity : numpy.ndarray, shape (holdings,)
         Signed.
 
@@ -49,7 +51,6 @@ class CrossAccounts:
     closes: Integers
     first: Integers
     asset: Integers
-    tier: Integers
     quantity: Floats
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class CrossAccounts:
             raise DataError(
                 f"account {at}: must not close before it opens, does: {self.closes[at]} < {self.opened[at]}"
             )
-        for name in ("asset", "tier", "quantity"):
+        for name in ("asset", "quantity"):
             if len(getattr(self, name)) != self.first[-1]:
                 raise DataError(f"{name}: must have {self.first[-1]} values, has {len(getattr(self, name))}")
 
@@ -115,7 +116,7 @@ class Courses:
         made = tuple(
             Account(
                 tuple(
-                    Holding(int(accounts.asset[k]), float(accounts.quantity[k]), int(accounts.tier[k]))
+                    Holding(int(accounts.asset[k]), float(accounts.quantity[k]))
                     for k in range(accounts.first[i], accounts.first[i + 1])
                 ),
                 float(keys[i]),
@@ -153,7 +154,7 @@ def cross_replay(
     Raises
     ------
     DataError
-        A holding's asset or tier does not exist.
+        A holding's asset does not exist.
     ValueError
         Rules or depth that cannot be used here.
 
@@ -165,8 +166,8 @@ def cross_replay(
     >>> t, m = pd.date_range("2024-01-01", periods=3).to_numpy(), np.full((1, 3), 50_000)
     >>> paths = np.array([100.0, 90.0, 80.0]), np.array([50.0, 45.0, 50.0])
     >>> both = Courses(tuple(plain_course(Prices(t, p, p, p), Terms(np.array([0]), m, m, 0)) for p in paths))
-    >>> whole, zero = lambda *v: np.array(v, dtype="int64"), np.array([0, 0])
-    >>> hedged = CrossAccounts(np.array([10.0]), whole(0), whole(3), whole(0, 2), whole(0, 1), zero,
+    >>> whole = lambda *v: np.array(v, dtype="int64")
+    >>> hedged = CrossAccounts(np.array([10.0]), whole(0), whole(3), whole(0, 2), whole(0, 1),
     ...                        np.array([1.0, -2.0]))
     >>> cross_replay(both, hedged, rules=Rules()).events[["bar", "shortfall"]].values.tolist()
     [[2.0, 10.0]]
@@ -185,14 +186,14 @@ def replay_on(
     """Replay on tables that :func:`tables_of` has made (once for many sets of accounts)."""
     _refuse_unknown(courses, accounts)
     holdings = blocks.Holdings(
-        accounts.quantity.copy(), accounts.asset.astype("int64"), accounts.tier.astype("int64"),
+        accounts.quantity.copy(), accounts.asset.astype("int64"), np.zeros(len(accounts.asset), "int64"),
         accounts.first.astype("int64"),
     )  # fmt: skip
     room = 64 + 2 * len(accounts.cash)
     opened, closes = accounts.opened.astype("int64"), accounts.closes.astype("int64")
     while True:
         rows, written = np.empty((room, blocks.WIDTH)), np.zeros(1, "int64")
-        held = holdings._replace(quantity=accounts.quantity.copy(), tier=accounts.tier.astype("int64"))
+        held = holdings._replace(quantity=accounts.quantity.copy())
         keys = courses.keys(accounts)
         blocks.run(tables, held, numbers_of(rules), (rows, written), (keys, opened, closes))
         if written[0] <= room:
@@ -229,27 +230,23 @@ def tables_of(courses: Courses, *, depth: int = 4) -> blocks.Tables:
         np.ascontiguousarray(np.array([c.carry() for c in courses.markets]).T),
         _padded([c.terms.maintenance for c in courses.markets]),
         _padded([c.terms.notional_floor[:, None] for c in courses.markets])[:, :, 0],
+        _padded([c.terms.deduction() for c in courses.markets]),
+        np.array([c.prices.close.max() for c in courses.markets]),
     )
 
 
-def _padded(parts: list[Integers]) -> Integers:
+def _padded(parts: list[Padded]) -> Padded:
     """Stack tables with different numbers of tiers; missing ones begin at no notional."""
     tiers = max(len(p) for p in parts)
-    out = np.full((len(parts), tiers, parts[0].shape[1]), np.iinfo(np.int64).max, "int64")
+    out = np.full((len(parts), tiers, parts[0].shape[1]), np.iinfo(np.int64).max, parts[0].dtype)
     for i, part in enumerate(parts):
         out[i, : len(part)] = part
     return out
 
 
 def _refuse_unknown(courses: Courses, accounts: CrossAccounts) -> None:
-    tiers = np.array([len(c.terms.notional_floor) for c in courses.markets])
-    unknown = (accounts.asset < 0) | (accounts.asset >= len(tiers))
+    markets = len(courses.markets)
+    unknown = (accounts.asset < 0) | (accounts.asset >= markets)
     if unknown.any():
         at = int(unknown.argmax())
-        raise DataError(f"holding {at}: asset must be below {len(tiers)}, was {accounts.asset[at]}")
-    beyond = (accounts.tier < 0) | (accounts.tier >= tiers[accounts.asset])
-    if beyond.any():
-        at = int(beyond.argmax())
-        raise DataError(
-            f"holding {at}: tier must be below {tiers[accounts.asset[at]]}, was {accounts.tier[at]}"
-        )
+        raise DataError(f"holding {at}: asset must be below {markets}, was {accounts.asset[at]}")

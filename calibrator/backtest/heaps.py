@@ -3,56 +3,34 @@
 The key that orders an account never changes between two trades (see :mod:`calibrator.backtest.venue`), so a
 bar only looks at the top of every heap: the cost is ``(accounts + events) log accounts + bars * tiers``. All
 numbers are made by the same operations in the same order as in :func:`calibrator.backtest.transition.step`.
+
+An account lies in the heap of the highest tier that its notional may have reached. The flat margin of that
+tier asks at least what its requirement asks, so whom the heap spares is safe; above the first tier the rest
+is looked at one by one, and who is safe returns to the heap.
 """
 
 from typing import Final, NamedTuple
 
 import numba
-import numpy as np
-from numpy.typing import NDArray
 
+from calibrator.backtest.ranks import (
+    ENDED,
+    HEAPED,
+    HELD,
+    PENDING,
+    WAITING,
+    level,
+    multiplier,
+    push,
+    reach,
+    remove,
+    seen,
+    terms_at,
+)
 from calibrator.backtest.terms import Floats, Integers
 
-PPM: Final = 1_000_000
 WIDTH: Final = 14
 """Columns of the tape, the fields of ``Event`` in their order."""
-WAITING, HEAPED, PENDING, ENDED, HELD = 0, 1, 2, 3, 4
-
-
-class Path(NamedTuple):
-    """One market's bars (shape ``(T,)``; ``maintenance`` ``(tiers, T)`` in ppm)."""
-
-    start: Floats
-    low: Floats
-    high: Floats
-    close: Floats
-    growth: Floats
-    carry: Floats
-    depth: Floats
-    maintenance: Integers
-    floors: Integers
-
-
-class Book(NamedTuple):
-    """Accounts (shape ``(n,)``), changed in place, and their heaps by rank (``(2 * tiers, n)``)."""
-
-    quantity: Floats
-    key: Floats
-    entry: Floats
-    tier: Integers
-    opened: Integers
-    closes: Integers
-    breached: Integers
-    forced: NDArray[np.bool_]
-    state: Integers
-    place: Integers
-    heap: NDArray[np.int32]
-    rank: Floats
-    size: Integers
-    queue: Integers
-    batch: Integers
-    held: Integers
-    share: Floats
 
 
 class Terms(NamedTuple):
@@ -80,69 +58,6 @@ class Tape(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _multiplier(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - compiled
-    return 1.0 / (1.0 + x) if x >= 0 else 1.0 - x
-
-
-@numba.njit(cache=True)
-def _level(price, margin, long, path, t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    m = margin / PPM
-    factor = 1 - m if long else 1 + m
-    return price * factor / path.growth[t] - path.carry[t]
-
-
-@numba.njit(cache=True)
-def _put(book, h, i, a, rank):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    book.heap[h, i], book.rank[h, i], book.place[a] = a, rank, i
-
-
-@numba.njit(cache=True)
-def _up(book, h, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    a, rank = book.heap[h, i], book.rank[h, i]
-    while i > 0 and rank < book.rank[h, (i - 1) // 2]:
-        above = (i - 1) // 2
-        _put(book, h, i, book.heap[h, above], book.rank[h, above])
-        i = above
-    _put(book, h, i, a, rank)
-
-
-@numba.njit(cache=True)
-def _down(book, h, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    a, rank, size = book.heap[h, i], book.rank[h, i], book.size[h]
-    while 2 * i + 1 < size:
-        child = 2 * i + 1
-        if child + 1 < size and book.rank[h, child + 1] < book.rank[h, child]:
-            child += 1
-        if rank <= book.rank[h, child]:
-            break
-        _put(book, h, i, book.heap[h, child], book.rank[h, child])
-        i = child
-    _put(book, h, i, a, rank)
-
-
-@numba.njit(cache=True)
-def _push(book, a):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    long = book.quantity[a] > 0
-    h = 2 * book.tier[a] + (0 if long else 1)
-    _put(book, h, book.size[h], a, -book.key[a] if long else book.key[a])
-    book.size[h] += 1
-    book.state[a] = HEAPED
-    _up(book, h, book.size[h] - 1)
-
-
-@numba.njit(cache=True)
-def _remove(book, a):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    h, i = 2 * book.tier[a] + (0 if book.quantity[a] > 0 else 1), book.place[a]
-    book.size[h] -= 1
-    last = book.size[h]
-    if i < last:
-        moved = book.heap[h, last]
-        _put(book, h, i, moved, book.rank[h, last])
-        _up(book, h, i)
-        _down(book, h, book.place[moved])
-
-
-@numba.njit(cache=True)
 def _write(tape, t, a, kind, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     n = tape.written[0]
     if n < len(tape.rows):
@@ -161,27 +76,44 @@ def _equity(path, book, t, a, price):  # type: ignore[no-untyped-def]  # noqa: A
 @numba.njit(cache=True)
 def _breach(path, book, tape, t, sold):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Move every account that is below its margin from its heap to the queue, after ``sold`` sales."""
-    moved = _multiplier(tape.money[1])
+    moved = multiplier(tape.money[1])
+    reach(path, book, max(path.start[t], path.low[t], path.high[t], path.close[t]) * moved)
     for h in range(len(book.size)):
         if book.size[h] == 0:
             continue
-        long, margin = h % 2 == 0, path.maintenance[h // 2]
-        first = _level(path.start[t] * moved, margin[t], long, path, t)
-        worst = _level((path.low[t] if long else path.high[t]) * moved, margin[t], long, path, t)
-        prior = _level(path.start[t] * moved, margin[max(t - 1, 0)], long, path, t)
+        begin, end = path.start[t] * moved, (path.low[t] if h % 2 == 0 else path.high[t]) * moved
         if sold > 0:
-            first = worst = _level(path.close[t] * moved, margin[t], long, path, t)
-        while book.size[h] > 0:
-            a = book.heap[h, 0]
-            key = book.key[a]
-            at_start = first < key if long else first > key
-            if not at_start and not (worst < key if long else worst > key):
-                break
-            _remove(book, a)
-            book.state[a], book.breached[a] = PENDING, t
-            book.forced[a] = sold == 0 and at_start and not (prior < key if long else prior > key)
-            book.queue[tape.ring[1] % len(book.queue)] = a
-            tape.ring[1] += 1
+            begin = end = path.close[t] * moved
+        _sift(path, book, tape, h, (t, begin, end, sold == 0))
+
+
+@numba.njit(cache=True)
+def _sift(path, book, tape, h, at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Take who is below its margin at one of two prices out of a heap."""
+    t, begin, end, fresh = at
+    long, margin, spared = h % 2 == 0, path.maintenance[h // 2], 0
+    first, worst = (level(begin, margin[t], long, path, t), level(end, margin[t], long, path, t))
+    prior = level(begin, margin[max(t - 1, 0)], long, path, t)
+    while book.size[h] > 0:
+        a = book.heap[h, 0]
+        key = book.key[a]
+        at_start = first < key if long else first > key
+        if not at_start and not (worst < key if long else worst > key):
+            break
+        remove(book, a)
+        before = prior < key if long else prior > key
+        if h > 1:
+            below, at_start, before = seen(path, book, a, (begin, end), t)
+            if not below:
+                book.batch[spared] = a
+                spared += 1
+                continue
+        book.state[a], book.breached[a] = PENDING, t
+        book.forced[a] = fresh and at_start and not before
+        book.queue[tape.ring[1] % len(book.queue)] = a
+        tape.ring[1] += 1
+    for k in range(spared):
+        push(book, book.batch[k])
 
 
 @numba.njit(cache=True)
@@ -201,13 +133,14 @@ def _due(book, tape, t, terms, final):  # type: ignore[no-untyped-def]  # noqa: 
 
 @numba.njit(cache=True)
 def _sell(path, book, tape, t, terms, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    price, flow = path.close[t] * _multiplier(tape.money[1]), 0.0
+    price, flow = path.close[t] * multiplier(tape.money[1]), 0.0
     for k in range(n):
         a = book.batch[k]
         share = terms.close_factor
         if terms.close_factor < 1:
             value = abs(book.quantity[a]) * price
-            required = value * (path.maintenance[book.tier[a], t] / PPM)
+            margin, spared = terms_at(path, value, t)
+            required = value * margin - spared
             equity = _equity(path, book, t, a, price)
             whole = equity <= 0 or equity < terms.full_below * required
             if whole or (1 - terms.close_factor) * value < terms.dust:
@@ -225,7 +158,7 @@ def _rekey(path, book, t, a, price, equity):  # type: ignore[no-untyped-def]  # 
 @numba.njit(cache=True)
 def _settle(path, book, tape, t, terms, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     a, share = book.batch[k], book.share[k]
-    price = path.close[t] * _multiplier(tape.money[1])
+    price = path.close[t] * multiplier(tape.money[1])
     quantity = book.quantity[a]
     notional = share * abs(quantity) * price
     equity = _equity(path, book, t, a, price)
@@ -237,7 +170,6 @@ def _settle(path, book, tape, t, terms, k):  # type: ignore[no-untyped-def]  # n
         closed = share * quantity
         book.quantity[a] = quantity - closed
         _rekey(path, book, t, a, price, equity - penalty)
-        book.tier[a] = np.searchsorted(path.floors, abs(book.quantity[a]) * price, side="right") - 1
         book.state[a] = HELD
         _write(
             tape,
@@ -300,14 +232,14 @@ def _deleverage(path, book, tape, t, broke, at):  # type: ignore[no-untyped-def]
         signed = taken if quantity > 0 else -taken
         rest -= taken
         loss -= taken * gap
-        _remove(book, a)
+        remove(book, a)
         whole = taken == abs(quantity)
         if whole:
             book.state[a] = ENDED
         else:
             book.quantity[a] = quantity - signed
             _rekey(path, book, t, a, price, equity)
-            _push(book, a)
+            push(book, a)
         payout = equity if whole else 0.0
         _write(
             tape, t, a, 1,
@@ -318,13 +250,13 @@ def _deleverage(path, book, tape, t, broke, at):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _close(path, book, tape, t, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    price = path.close[t] * _multiplier(tape.money[1])
+    price = path.close[t] * multiplier(tape.money[1])
     book.batch[:n].sort()
     for k in range(n):
         a = book.batch[k]
         quantity = book.quantity[a]
         if book.state[a] == HEAPED:
-            _remove(book, a)
+            remove(book, a)
         book.state[a] = ENDED
         equity = _equity(path, book, t, a, price)
         short = max(-equity, 0.0)
@@ -381,10 +313,10 @@ def run(path, book, tape, terms, by_opened, by_closes):  # type: ignore[no-untyp
         _owners(path, book, tape, t, by_closes, held)
         for k in range(held):
             if book.state[book.held[k]] == HELD:
-                _push(book, book.held[k])
+                push(book, book.held[k])
         while first < len(by_opened) and book.opened[by_opened[first]] <= t:
             if book.state[by_opened[first]] == WAITING:
-                _push(book, by_opened[first])
+                push(book, by_opened[first])
             first += 1
         tape.funds[t], tape.moved[t] = tape.money[0], tape.money[1]
         tape.money[1] *= 1 - terms.recovery

@@ -13,7 +13,15 @@ import pandas as pd
 
 from calibrator.backtest.events import Positions
 from calibrator.backtest.replay import _covered, _positions, _solvent
-from calibrator.backtest.terms import Floats, Integers, Prices, Terms, prices_by_market, terms_by_market
+from calibrator.backtest.terms import (
+    Floats,
+    Integers,
+    Prices,
+    Terms,
+    deductions,
+    prices_by_market,
+    terms_by_market,
+)
 from calibrator.domain import PPM
 from calibrator.frames import ACCOUNTS, conform
 
@@ -34,7 +42,8 @@ COLUMNS: Final = (
 class Rungs:
     """A ladder over the bars of a market, shape ``(tiers, rungs, T)`` each, in ppm; rungs from high to low.
 
-    A threshold of zero is a rung that does not stand in that bar.
+    A threshold of zero is a rung that does not stand in that bar. A tier's thresholds count, like its
+    margins, on the part of the notional above its floor: what a lower tier asks less comes off them.
     """
 
     threshold: Integers
@@ -82,10 +91,16 @@ def replay_ladder(
         raise ValueError(f"penalty must lie in [0, 1), was {penalty}")
     out = np.zeros((len(positions.opened), len(COLUMNS)))
     market = (prices.close, prices.low, prices.high)
-    levels = (terms.maintenance / PPM, rungs.threshold / PPM, rungs.fraction / PPM)
-    held = (positions.direction, positions.tier, positions.opened, positions.closes)
+    spared = np.concatenate(
+        [terms.deduction()[:, None], deductions(terms.notional_floor, rungs.threshold) / PPM], axis=1
+    )
+    ladder = (
+        np.concatenate([terms.maintenance[:, None], rungs.threshold], axis=1) / PPM,
+        np.ascontiguousarray(spared), rungs.fraction / PPM, terms.notional_floor,
+    )  # fmt: skip
+    held = (positions.direction, positions.opened, positions.closes)
     money = (positions.quantity, positions.entry_price, positions.collateral)
-    _replay(market, levels, held, money, (latency, penalty), out)
+    _replay(market, ladder, held, money, (latency, penalty), out)
     frame = pd.DataFrame(out, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(COLUMNS[PARTS:], "int64"))
 
@@ -129,7 +144,7 @@ def compare_ladder(
         market = str(name)
         covered, _ = _covered(group, prices[market], terms[market])
         solvent, _ = _solvent(covered, prices[market])
-        positions = _positions(solvent, prices[market], terms[market])
+        positions = _positions(solvent, prices[market])
         ladders = {"all_at_once": _no_rungs(terms[market]), "ladder": _rungs(terms[market], rule)}
         for how, rungs in ladders.items():
             made = replay_ladder(
@@ -209,24 +224,36 @@ def _end(row: Floats, quantity: float, price: float, position: tuple[int, float,
 
 
 @numba.njit(cache=True)
-def _watch(row: Floats, bar: int, ratio: float, levels: tuple, waiting: tuple, latency: int) -> tuple:  # type: ignore[type-arg]
+def _watch(row: Floats, bar: int, ratio: float, now: tuple, waiting: tuple, latency: int) -> tuple:  # type: ignore[type-arg]
     """Look at one bar: breach, or a rung to be closed; return the fraction that waits and when it is due."""
-    maintenance, threshold, fraction = levels
+    levels, fraction = now
     pending, due = waiting
-    if ratio < maintenance:
+    if ratio < levels[0]:
         row[BREACHED] = bar
         return 0.0, bar + latency
     if pending == 0.0:
-        k = _rung(ratio, threshold)
+        k = _rung(ratio, levels[1:])
         if k >= 0:
             return fraction[k], bar + int(np.ceil(fraction[k] * latency - 1e-9))
     return pending, due
 
 
 @numba.njit(cache=True)
-def _account(market: tuple, levels: tuple, held: tuple, money: tuple, rules: tuple, row: Floats) -> None:  # type: ignore[type-arg]
+def _levels(ladder: tuple, value: float, bar: int) -> tuple:  # type: ignore[type-arg]
+    """Maintenance margin and thresholds over the notional, and fractions, of the tier it falls into."""
+    level, spared, fraction, floors = ladder
+    k = np.searchsorted(floors, value, side="right") - 1
+    if k == 0:
+        return level[0, :, bar], fraction[0, :, bar]
+    own = level[k, :, bar] - spared[k, :, bar] / value
+    for r in range(1, len(own)):
+        own[r] = own[r] if level[k, r, bar] > 0 else 0.0
+    return own, fraction[k, :, bar]
+
+
+@numba.njit(cache=True)
+def _account(market: tuple, ladder: tuple, held: tuple, money: tuple, rules: tuple, row: Floats) -> None:  # type: ignore[type-arg]
     close, low, high = market
-    maintenance, threshold, fraction = levels
     side, opened, closes = held
     quantity, entry, cash = money
     latency, penalty = rules
@@ -236,7 +263,8 @@ def _account(market: tuple, levels: tuple, held: tuple, money: tuple, rules: tup
         if row[BREACHED] < 0:
             start = _ratio(quantity, cash, close[bar - 1], side, entry)
             ratio = min(start, _ratio(quantity, cash, worst[bar], side, entry))
-            now = (maintenance[bar], threshold[:, bar], fraction[:, bar])
+            at = min(close[bar - 1], worst[bar]) if side > 0 else max(close[bar - 1], worst[bar])
+            now = _levels(ladder, quantity * at, bar)
             pending, due = _watch(row, bar, ratio, now, (pending, due), latency)
         if pending > 0.0 and bar >= due:
             part = pending * quantity
@@ -252,12 +280,11 @@ def _account(market: tuple, levels: tuple, held: tuple, money: tuple, rules: tup
 
 
 @numba.njit(cache=True)
-def _replay(market: tuple, levels: tuple, held: tuple, money: tuple, rules: tuple, out: Floats) -> None:  # type: ignore[type-arg]
-    direction, tier, opened, closes = held
+def _replay(market: tuple, ladder: tuple, held: tuple, money: tuple, rules: tuple, out: Floats) -> None:  # type: ignore[type-arg]
+    direction, opened, closes = held
     quantity, entry, collateral = money
-    maintenance, threshold, fraction = levels
     for i in range(len(direction)):
-        row, k = out[i], tier[i]
+        row = out[i]
         row[BREACHED], row[SETTLED] = -1, len(market[0]) - 1
         own = (quantity[i], entry[i], collateral[i])
         if closes[i] <= opened[i]:
@@ -265,4 +292,4 @@ def _replay(market: tuple, levels: tuple, held: tuple, money: tuple, rules: tupl
             row[SETTLED] = opened[i]
             continue
         place = (direction[i], opened[i], closes[i])
-        _account(market, (maintenance[k], threshold[k], fraction[k]), place, own, rules, row)
+        _account(market, ladder, place, own, rules, row)

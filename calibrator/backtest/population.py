@@ -13,7 +13,6 @@ import pandas as pd
 
 from calibrator.backtest.terms import Prices, Terms, prices_by_market, terms_by_market
 from calibrator.config_backtest import AccountsConfig
-from calibrator.domain import PPM
 from calibrator.errors import DataError
 from calibrator.frames import ACCOUNTS, conform
 
@@ -134,9 +133,9 @@ def _draw(
     allowed = np.ones(n, bool)
     for one in terms:
         # A schedule that takes effect at the opening bar's end already applies to a position opened then.
-        ppm = one.initial[one.tier(notional), bar + 1]
-        allowed &= ppm > 0
-        asked = np.maximum(asked, ppm / PPM)
+        fraction = one.initial_at(bar + 1, notional)
+        allowed &= fraction > 0
+        asked = np.maximum(asked, fraction)
     wanted = notional / leverage
     collateral = np.maximum(wanted, asked * notional)
     end = bar + holding.astype("int64")

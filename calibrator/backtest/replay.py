@@ -8,9 +8,9 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
+from calibrator.backtest.asked import average_margin
 from calibrator.backtest.events import Engine, Events, Positions, search_events
 from calibrator.backtest.terms import Prices, Terms, prices_by_market, terms_by_market
-from calibrator.domain import PPM
 from calibrator.errors import DataError
 from calibrator.frames import ACCOUNTS, conform
 
@@ -127,7 +127,8 @@ def replay(  # noqa: PLR0913 - the rule, and how it is computed
     accounts : pandas.DataFrame
         ``frames.ACCOUNTS``.
     schedule : pandas.DataFrame
-        ``frames.SCHEDULE_HISTORY``; the tier of a position is fixed by its notional at entry.
+        ``frames.SCHEDULE_HISTORY``; a tier's margin applies to the part of the notional, at the price of the
+        moment, above the tier's floor.
     latency : int
         Bars between breach and settlement (the close-out).
     penalty : float
@@ -239,7 +240,7 @@ def positioned(
     """
     covered, lost = _covered(accounts, prices, terms)
     solvent, broke = _solvent(covered, prices)
-    return solvent, _positions(solvent, prices, terms), (lost, broke)
+    return solvent, _positions(solvent, prices), (lost, broke)
 
 
 def compare(
@@ -300,7 +301,7 @@ def _solvent(accounts: pd.DataFrame, prices: Prices) -> tuple[pd.DataFrame, int]
     return accounts[alive], int(np.sum(~alive))
 
 
-def _positions(accounts: pd.DataFrame, prices: Prices, terms: Terms) -> Positions:
+def _positions(accounts: pd.DataFrame, prices: Prices) -> Positions:
     never = accounts["closed"].isna().to_numpy()
     closed = accounts["closed"].dt.tz_convert(None).to_numpy()
     closes = np.searchsorted(prices.time, np.where(never, prices.time[-1], closed), side="left")
@@ -312,7 +313,6 @@ def _positions(accounts: pd.DataFrame, prices: Prices, terms: Terms) -> Position
         accounts["collateral"].to_numpy(dtype=float),
         accounts["bar"].to_numpy(dtype="int64"),
         np.where(never, len(prices.time), closes),
-        terms.tier(quantity * entry),
     )
 
 
@@ -323,11 +323,6 @@ def _settle(
     ended = liquidated | (positions.closes < len(prices.time))
     status = np.where(liquidated, "liquidated", np.where(ended, "closed", "open"))
     when = [pd.Series(prices.time[np.maximum(b, 0)]) for b in (events.breached, events.settled)]
-    held = events.settled - positions.opened
-    # Integer sums of ppm from the bar after opening to the settlement: exact, whatever the length.
-    running = np.concatenate([np.zeros((len(terms.notional_floor), 1), "int64"), terms.maintenance], axis=1)
-    running = np.cumsum(running, axis=1)
-    asked = running[positions.tier, events.settled + 1] - running[positions.tier, positions.opened + 1]
     return pd.DataFrame(
         {
             "account": accounts["account"].to_numpy(),
@@ -339,8 +334,8 @@ def _settle(
             "settled_at": when[1].dt.tz_localize("UTC"),
             "price": prices.close[events.settled],
             "self_inflicted": events.self_inflicted,
-            "bars_held": held,
-            "average_margin": asked / np.maximum(held, 1) / PPM,
+            "bars_held": events.settled - positions.opened,
+            "average_margin": average_margin(prices, terms, positions, events),
         }
     )
 

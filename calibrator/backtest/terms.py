@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from calibrator.domain import PPM
 from calibrator.errors import DataError
 from calibrator.frames import BARS, SCHEDULE_HISTORY, conform
 
@@ -30,8 +31,14 @@ class Prices:
 class Terms:
     """Margins of one market per tier and bar, in integer ppm (shape ``(tiers, T)``).
 
-    A schedule applies to bars that *end after* it takes effect. Entries before the first one are zero;
-    ``first`` is the number of such bars.
+    A tier's margin applies to the part of a position's notional above the tier's floor. A schedule applies to
+    bars that *end after* it takes effect. Entries before the first one are zero; ``first`` is the number of
+    such bars.
+
+    Raises
+    ------
+    DataError
+        A maintenance margin falls with notional.
     """
 
     notional_floor: Integers
@@ -39,9 +46,36 @@ class Terms:
     initial: Integers
     first: int
 
+    def __post_init__(self) -> None:
+        falls = np.diff(self.maintenance, axis=0) < 0
+        if falls.any():
+            tier, bar = (int(x[0]) + 1 - i for i, x in enumerate(np.nonzero(falls)))
+            raise DataError(
+                f"terms: margins must not fall with notional, they do at {self.notional_floor[tier]} in "
+                f"bar {bar}"
+            )
+
     def tier(self, notional: Floats) -> Integers:
-        """Return the tier of each position by its notional at entry."""
+        """Return the tier that each notional falls into."""
         return np.searchsorted(self.notional_floor, notional, side="right") - 1
+
+    def deduction(self) -> Floats:
+        """Return what a tier's flat maintenance requirement asks too much, quote units, per tier and bar."""
+        return np.asarray(deductions(self.notional_floor, self.maintenance) / PPM, dtype=np.float64)
+
+    def initial_at(self, bar: Integers, notional: Floats) -> Floats:
+        """Return the initial requirement over the notional, of one notional per bar (fraction).
+
+        Examples
+        --------
+        >>> rates = np.array([[50_000], [100_000]])
+        >>> terms = Terms(np.array([0, 1_000]), rates, 2 * rates, 0)
+        >>> terms.initial_at(np.zeros(2, int), np.array([1_000.0, 2_000.0])).round(6).tolist()
+        [0.1, 0.15]
+        """
+        tier = self.tier(notional)
+        spared = deductions(self.notional_floor, self.initial)[tier, bar] / PPM
+        return np.asarray(self.initial[tier, bar] / PPM - spared / notional, dtype=np.float64)
 
 
 def deductions(floors: Integers, rates: Integers) -> Integers:

@@ -20,8 +20,8 @@ from calibrator.backtest.venue import (
     is_below,
     key_of,
     multiplier,
+    tier_terms,
 )
-from calibrator.domain import PPM
 
 __all__ = ["Transition", "loop", "step"]
 
@@ -166,7 +166,8 @@ def _share(book: _Book, account: Account, prices: tuple[float, ...]) -> float:
     for held in account.holdings:
         value = abs(held.quantity) * prices[held.asset]
         notional += value
-        required += value * (book.moment.quotes[held.asset].maintenance[held.tier] / PPM)
+        margin, spared = tier_terms(book.moment.quotes[held.asset], value)
+        required += value * margin - spared
     equity = equity_of(account, book.moment, prices)
     whole = equity <= 0 or equity < rules.full_below * required
     return 1.0 if whole or (1 - rules.close_factor) * notional < rules.dust else rules.close_factor
@@ -209,11 +210,7 @@ def _reduced(
 ) -> Account:
     """Return what is left of an account after a share is closed and its equity is ``left[1]``."""
     share, equity = left
-    kept = tuple(
-        Holding(h.asset, q, _tier(moment, h.asset, abs(q) * prices[h.asset]))
-        for h in account.holdings
-        for q in (h.quantity - share * h.quantity,)
-    )
+    kept = tuple(Holding(h.asset, h.quantity - share * h.quantity) for h in account.holdings)
     if account.cross:
         key = equity / moment.index
         for held in kept:
@@ -223,11 +220,6 @@ def _reduced(
         bankruptcy = prices[asset] - equity / kept[0].quantity
         key = key_of(bankruptcy, index=moment.index, carry=moment.quotes[asset].carry)
     return replace(account, holdings=kept, key=key, breached=-1, touched=moment.bar, self_inflicted=False)
-
-
-def _tier(moment: Moment, asset: int, notional: float) -> int:
-    floors = moment.quotes[asset].notional_floor
-    return sum(floor <= notional for floor in floors) - 1
 
 
 def _deleverage(book: _Book, broke: Account, loss: float) -> tuple[float, list[Event]]:

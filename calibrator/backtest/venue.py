@@ -6,6 +6,10 @@ bankruptcy price moves as ``b = I (G + key)`` with a ``key`` that is fixed betwe
 ``b' = b (1 + rate) + funding`` has that solution. So one order of keys stays right along every path of
 prices, margins, funding and interest, and a long position is below maintenance margin ``m`` exactly when
 ``price (1 - m) / I - G < key``.
+
+**Tiers.** A tier's margin applies to the part of the notional above its floor, so a position whose notional
+now lies in tier ``k`` is asked ``value m_k - D_k`` with ``D_k = sum of floor_j (m_j - m_{j-1})``, and ``D_k``
+over the quantity stands beside ``price (1 - m_k)`` above. Nothing jumps where a tier begins.
 """
 
 from dataclasses import dataclass
@@ -102,7 +106,7 @@ class Quote:
     maintenance_before, maintenance : tuple of int
         Maintenance margin per tier in the bar before and in this one (ppm).
     notional_floor : tuple of int
-        Where the tiers begin.
+        Where the tiers begin; a margin applies to the part of the notional above its tier's floor.
     carry : float
         ``G``: funding per unit so far, each divided by the index of its bar.
     depth : float
@@ -132,11 +136,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A signed quantity of one asset, in one of its margin tiers."""
+    """A signed quantity of one asset."""
 
     asset: int
     quantity: float
-    tier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +280,24 @@ def is_below(account: Account, moment: Moment, prices: tuple[float, ...], *, bef
 
 def _level(held: Holding, moment: Moment, price: float, *, before: bool) -> float:
     quote = moment.quotes[held.asset]
-    margin = (quote.maintenance_before if before else quote.maintenance)[held.tier] / PPM
+    margin, spared = tier_terms(quote, abs(held.quantity) * price, before=before)
     factor = 1 - margin if held.quantity > 0 else 1 + margin
-    return price * factor / moment.index - quote.carry
+    return (price * factor + spared / held.quantity) / moment.index - quote.carry
+
+
+def tier_terms(quote: Quote, notional: float, *, before: bool = False) -> tuple[float, float]:
+    """Return margin (fraction) and deduction (quote units) of the tier that a notional falls into.
+
+    Examples
+    --------
+    >>> quote = Quote(1.0, 1.0, 1.0, 1.0, (50_000, 60_000), (50_000, 100_000), (0, 1_000))
+    >>> tier_terms(quote, 999.0), tier_terms(quote, 1_000.0), tier_terms(quote, 1_000.0, before=True)
+    ((0.05, 0.0), (0.1, 50.0), (0.06, 10.0))
+    """
+    rates, floors = quote.maintenance_before if before else quote.maintenance, quote.notional_floor
+    tier = sum(floor <= notional for floor in floors) - 1
+    spared = sum(floors[j] * (rates[j] - rates[j - 1]) for j in range(1, tier + 1))
+    return rates[tier] / PPM, spared / PPM
 
 
 def equity_of(account: Account, moment: Moment, prices: tuple[float, ...]) -> float:

@@ -54,35 +54,39 @@ SAID_LARGE: Final = (
 
 
 @numba.njit(cache=True)
-def _scanned(start, low, high, margin, key, side, tier, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917 - compiled
+def _is_below(low, high, margin, spared, floors, key, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917 - compiled
+    """Tell whether one account is below its margin in one bar."""
+    price = low if size > 0 else high
+    k = np.searchsorted(floors, abs(size) * price, side="right") - 1
+    m = margin[k] / 1_000_000
+    if size > 0:
+        return price * (1 - m) + spared[k] / size < key
+    return price * (1 + m) + spared[k] / size > key
+
+
+@numba.njit(cache=True)
+def _scanned(start, low, high, margin, spared, floors, key, size, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
     """First bar in which each account is below its margin: one account after the other."""
     out = np.full(len(key), -1, np.int64)
     for i in range(len(key)):
-        m = margin[tier[i]]
         for t in range(opened[i] + 1, len(start)):
-            if side[i] > 0:
-                if min(start[t], low[t]) * (1 - m[t] / 1_000_000) < key[i]:
-                    out[i] = t
-                    break
-            elif max(start[t], high[t]) * (1 + m[t] / 1_000_000) > key[i]:
+            worst = (min(start[t], low[t]), max(start[t], high[t]))
+            if _is_below(*worst, margin[:, t], spared[:, t], floors, key[i], size[i]):
                 out[i] = t
                 break
     return out
 
 
 @numba.njit(cache=True)
-def _naive(start, low, high, margin, key, side, tier, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
+def _naive(start, low, high, margin, spared, floors, key, size, opened):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
     """First bar in which each account is below its margin: one bar after the other."""
     out = np.full(len(key), -1, np.int64)
     for t in range(1, len(start)):
+        worst = (min(start[t], low[t]), max(start[t], high[t]))
         for i in range(len(key)):
             if out[i] >= 0 or opened[i] >= t:
                 continue
-            m = margin[tier[i], t] / 1_000_000
-            if side[i] > 0:
-                if min(start[t], low[t]) * (1 - m) < key[i]:
-                    out[i] = t
-            elif max(start[t], high[t]) * (1 + m) > key[i]:
+            if _is_below(*worst, margin[:, t], spared[:, t], floors, key[i], size[i]):
                 out[i] = t
     return out
 
@@ -139,7 +143,7 @@ def market(seed: int, bars: int) -> Course:
         np.minimum(start, close) / wick[1],
         close,
     )
-    return plain_course(prices, Terms(np.array([0, 30_000, 300_000]), margins, 2 * margins, 0))
+    return plain_course(prices, Terms(np.array([0, 1_000_000, 5_000_000]), margins, 2 * margins, 0))
 
 
 def population(seed: int, course: Course, count: int) -> Positions:
@@ -155,7 +159,6 @@ def population(seed: int, course: Course, count: int) -> Positions:
         notional / (1 + 11 * rng.random(count)),
         opened,
         np.full(count, len(course.prices.close)),
-        course.terms.tier(notional),
     )
 
 
@@ -174,8 +177,9 @@ def _arguments(course: Course, positions: Positions) -> tuple[object, ...]:
     prices = course.prices
     start = np.concatenate([prices.close[:1], prices.close[:-1]])
     return (
-        start, prices.low, prices.high, course.terms.maintenance, positions.bankruptcy_price(),
-        positions.direction, positions.tier, positions.opened,
+        start, prices.low, prices.high, course.terms.maintenance, course.terms.deduction(),
+        course.terms.notional_floor, positions.bankruptcy_price(), positions.direction * positions.quantity,
+        positions.opened,
     )  # fmt: skip
 
 
@@ -243,9 +247,7 @@ def _cross_world(seed: int, bars: int, count: int, assets: int) -> tuple[Courses
     quantity = rng.choice(np.array([1, -1]), len(asset)) * notional / prices
     value, gross = (np.add.reduceat(v, first[:-1]) for v in (quantity * prices, notional))
     cash = gross / (1 + 6 * rng.random(count)) - value
-    accounts = CrossAccounts(
-        cash, opened, np.full(count, bars), first, asset, np.zeros(len(asset), "int64"), quantity
-    )
+    accounts = CrossAccounts(cash, opened, np.full(count, bars), first, asset, quantity)
     return Courses(tuple(markets)), accounts
 
 
@@ -291,7 +293,6 @@ def _first(accounts: CrossAccounts, count: int) -> CrossAccounts:
         accounts.closes[:count],
         accounts.first[: count + 1],
         accounts.asset[held],
-        accounts.tier[held],
         accounts.quantity[held],
     )
 

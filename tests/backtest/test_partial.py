@@ -27,7 +27,7 @@ def world(seed: int, accounts: int = 40) -> tuple[Prices, Terms, Positions]:
     closes = np.minimum(opened + rng.integers(0, 40, accounts), 60)
     positions = Positions(
         rng.choice([-1, 1], accounts), quantity, entry, notional * rng.uniform(0.08, 0.4, accounts), opened,
-        closes, terms.tier(notional),
+        closes,
     )  # fmt: skip
     return Prices(TIMES, high, low, close), terms, positions
 
@@ -88,7 +88,6 @@ def test_a_part_closed_in_time_saves_the_rest() -> None:
         *(np.array([v]) for v in (1, 1.0, 100.0, 12.0)),
         opened=np.array([0]),
         closes=np.array([6]),
-        tier=np.array([0]),
     )
     alone = replay_ladder(prices, terms, one, none(terms), latency=2, penalty=0.0).iloc[0]
     assert alone["breached"] == 3  # 3.5 / 91.5 is below 5 %

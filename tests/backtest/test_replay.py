@@ -102,9 +102,7 @@ def test_engines_agree_at_exact_ties_and_bounds() -> None:
     )
     direction, collateral, opened, closes = (np.array(v) for v in zip(*combinations, strict=True))
     one = np.ones(len(direction))
-    positions = Positions(
-        direction, one, 100 * one, collateral, opened, np.maximum(closes, opened), np.zeros(len(one), int)
-    )
+    positions = Positions(direction, one, 100 * one, collateral, opened, np.maximum(closes, opened))
     for latency in (0, 1, 20):
         fast = search_events(prices, terms, positions, latency)
         for engine in (loop_events, heap_events):

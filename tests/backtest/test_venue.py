@@ -64,7 +64,6 @@ def world(
         notional / leverage,
         opened,
         closes,
-        course.terms.tier(notional),
     )
     return course, positions
 
@@ -261,7 +260,6 @@ def test_bad_course() -> None:
     with pytest.raises(DataError, match="depth: is out of bounds in bar 2"):
         plain_course(course.prices, course.terms, depth=np.where(np.arange(bars) == 2, 0.0, 1.0))
     for change, match in (
-        ({"tier": positions.tier + 3}, "position 0: tier must be below 3, was"),
         ({"opened": positions.opened + 40}, "position 0: must open in one of 40 bars, was"),
         ({"closes": positions.opened - 1}, "position 0: must not close before it opens"),
         ({"direction": 0 * positions.direction}, r"position 0: direction must be \+1 or -1, was 0"),
