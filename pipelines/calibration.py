@@ -1,7 +1,8 @@
 """From forecasts to the margins of one group of markets, decision by decision."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from calibrator.domain import SIDES
 from calibrator.features import Clock
 from pipelines.add_ons import Observed, book_of, crowd_of, jumps_of, side_columns
 from pipelines.forecasting import PUBLISHED, Forecasts
+from pipelines.milder import Milder
 from pipelines.smoothing import calm, may_fall, regime_hold
 from pipelines.starts import Losses, close_out
 from pipelines.wide import long_run_floors, whole_decisions, wide
@@ -83,6 +85,8 @@ def tables_of(  # noqa: PLR0913 - what was seen, under which terms, and what is 
     *,
     config: Config,
     clock: Clock,
+    series: Sequence[str] | None = None,
+    milder: Milder | None = None,
     estimates: Estimates | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Estimate tails, add-ons and floors of one group of markets: everything before a margin is published.
@@ -90,14 +94,18 @@ def tables_of(  # noqa: PLR0913 - what was seen, under which terms, and what is 
     Parameters
     ----------
     found : Losses
-        Of the group.
+        Of the group and its peers, on the group's terms.
     forecasts : Forecasts
     seen : Observed
-        Bars and open interest of the group.
+        Bars and open interest of the group and its peers.
     terms : MarketConfig
         What the group has in common.
     config : Config
     clock : Clock
+    series : sequence of str, optional
+        The group; the others in ``found`` are peers only. Default: all.
+    milder : Milder, optional
+        What entries with a shorter close-out ask; default: there are none.
     estimates : Estimates, optional
         Remembered tails and floors; default: none.
 
@@ -108,18 +116,25 @@ def tables_of(  # noqa: PLR0913 - what was seen, under which terms, and what is 
     """
     made = estimates or Estimates()
     length, level = close_out(config, terms), terms.level or config.margin.level
+    series = found.markets if series is None else series
+    given = standing(found.markets, terms, config)
+    every = np.sqrt(wide(forecasts, forecasts.experts[PUBLISHED], found) * (length / clock.horizon))
+    quantile, shortfall, in_force, borrow = _tails((found, every), series, terms, config, made)
+    long_run = made.once(
+        ("floor", *given, level, config.margin.floor_window, config.margin.tail_min),
+        partial(long_run_floors, found, level, config),
+    )
+    own = [found.markets.index(name) for name in series]
+    floors = borrowed_floor(config.margin.floor * long_run, every)[:, own]
+    found = found.of(series)
     variance = wide(forecasts, forecasts.experts[PUBLISHED], found)
     volatility = np.sqrt(variance * (length / clock.horizon))
-    given = standing(found.markets, terms, config)
-    quantile, shortfall, in_force, borrow = _tails(found, volatility, terms, config, made)
+    if milder is not None:
+        quantile = milder.raised(terms, series, quantile, volatility)
+        shortfall = np.maximum(shortfall, quantile)
     turnover = wide(forecasts, forecasts.features["turnover"], found)
     probability = wide(forecasts, forecasts.probability, found)
     whole, complete = whole_decisions(forecasts, found, clock)
-    long_run = made.once(
-        ("floor", *given, level, config.margin.floor_window, config.margin.tail_min),
-        lambda: long_run_floors(found, level, config),
-    )
-    floors = borrowed_floor(config.margin.floor * long_run, volatility)
     out = {}
     for i, market in enumerate(found.markets):
         table = pd.DataFrame({"volatility": volatility[:, i]}, index=found.times.rename("origin"))
@@ -134,9 +149,9 @@ def tables_of(  # noqa: PLR0913 - what was seen, under which terms, and what is 
         if book.crowded is not None:
             table["complete"] &= ~book.lost
         for s, side in enumerate(SIDES):
-            own = tuple(x[:, i, s] for x in (quantile, shortfall, floors))
+            estimated = tuple(x[:, i, s] for x in (quantile, shortfall, floors))
             table = table.assign(
-                **side_columns(side, own, volatility[:, i], jumps[side], (book, terms, config))
+                **side_columns(side, estimated, volatility[:, i], jumps[side], (book, terms, config))
             )
         table["loss_long"] = found.values[:, i, 0].max(axis=1)
         table["loss_known_at"] = _matured(found, i)
@@ -149,23 +164,32 @@ def tables_of(  # noqa: PLR0913 - what was seen, under which terms, and what is 
 
 
 def _tails(
-    found: Losses, volatility: Array, terms: MarketConfig, config: Config, made: Estimates
+    seen: tuple[Losses, Array], series: Sequence[str], terms: MarketConfig, config: Config, made: Estimates
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Quantile and expected shortfall after the conformal step, its level, and the borrow quantile."""
+    """Quantile and expected shortfall after the conformal step, its level, and the borrow quantile.
+
+    ``seen`` are losses and volatilities of the series and their peers.
+    """
+    found, volatility = seen
     standard = found.values / volatility[:, :, None, None]
     level, conformal = terms.level or config.margin.level, config.margin.conformal
-    given = standing(found.markets, terms, config)
+    given = (tuple(series), *standing(found.markets, terms, config))
+    own = [found.markets.index(name) for name in series]
 
     def rolled(at: float | tuple[float, ...]) -> tuple[Array, Array]:
         window = config.margin.tail_window
         return made.once(
             ("tails", *given, window, at),
-            lambda: rolling_tails(standard, found.known, level=at, window=window, refit=made.refit),
+            lambda: rolling_tails(
+                standard, found.known, level=at, window=window, refit=made.refit, markets=own
+            ),
         )
 
     levels = ladder(level, conformal.strictest(level))
     quantiles, shortfalls = rolled(levels)
-    quantile, in_force = tighten(standard, found.known, quantiles, levels=levels, gain=conformal.gain)
+    quantile, in_force = tighten(
+        standard[:, own], found.known[:, own], quantiles, levels=levels, gain=conformal.gain
+    )
     shortfall = np.maximum(shortfalls[..., 0], quantile * (shortfalls / quantiles)[..., 0])
     low = config.haircut.borrow_level if terms.role == "collateral" else None
     return quantile, shortfall, in_force, None if low is None else rolled(low)[0]

@@ -11,13 +11,14 @@ from calibrator.calibrate.conformal import ladder, tighten
 from calibrator.calibrate.floors import long_run_floors_at
 from calibrator.calibrate.procyclicality import borrowed_floor
 from calibrator.calibrate.tail import rolling_tails
-from calibrator.config import Config, MarketConfig
+from calibrator.config import Config
 from calibrator.domain import SIDES
 from pipelines.add_ons import book_of, jumps_of, side_columns
 from pipelines.calibration import TAIL_REFIT, decide
 from pipelines.forecasting import PUBLISHED
 from pipelines.lending import step_limits
-from pipelines.pairs import by_terms, members, with_pairs
+from pipelines.milder import Milder
+from pipelines.pairs import Group, by_terms, members, with_pairs
 from pipelines.production import Decisions, Production
 from pipelines.starts import Losses, close_out, closes_only, collect_losses
 from pipelines.wide import wide
@@ -51,14 +52,12 @@ def margins_at(
     rows = production.forecasts.features.loc[production.forecasts.experts.index, ["market", "time"]]
     listed = members(config, bars, list(dict.fromkeys(rows["market"])), closes_only(every))
     parts: dict[float, list[pd.DataFrame]] = {level: [] for level in levels}
-    for terms, group in by_terms(listed).items():
-        markets = list(dict.fromkeys(m.series for m in group))
-        own = every[every["market"].isin(markets)]
-        found = collect_losses(
-            own, rows[rows["market"].isin(markets)], config=config, clock=production.clock, terms=terms
-        )
-        read = _read(production, found, terms, levels)
-        for member in group:
+    milder = Milder(config)
+    for group in by_terms(listed):
+        own, decided = (frame[frame["market"].isin(group.peers)] for frame in (every, rows))
+        found = collect_losses(own, decided, config=config, clock=production.clock, terms=group.terms)
+        read = _read(production, found, group, levels, milder)
+        for member in group.members:
             d = production.decisions.get(member.key)
             if d is not None:
                 for level, frame in _republish(production, d, own, read, levels).items():
@@ -76,22 +75,26 @@ class _Read:
     floor: Array
 
 
-def _read(production: Production, found: Losses, terms: MarketConfig, levels: Sequence[float]) -> _Read:
+def _read(
+    production: Production, found: Losses, group: Group, levels: Sequence[float], milder: Milder
+) -> _Read:
     config, forecasts = production.config, production.forecasts
     variance = wide(forecasts, forecasts.experts[PUBLISHED], found)
-    volatility = np.sqrt(variance * (close_out(config, terms) / production.clock.horizon))
+    volatility = np.sqrt(variance * (close_out(config, group.terms) / production.clock.horizon))
     standard = found.values / volatility[:, :, None, None]
+    own = [found.markets.index(name) for name in group.series]
     conformal = config.margin.conformal
     ladders = [ladder(level, conformal.strictest(level)) for level in levels]
     steps = len(ladders[0])
     every = [x for rungs in ladders for x in rungs]
+    window = config.margin.tail_window
     quantiles = rolling_tails(
-        standard, found.known, level=every, window=config.margin.tail_window, refit=TAIL_REFIT
+        standard, found.known, level=every, window=window, refit=TAIL_REFIT, markets=own
     )[0]
     in_force = [
         tighten(
-            standard,
-            found.known,
+            standard[:, own],
+            found.known[:, own],
             quantiles[..., i * steps : (i + 1) * steps],
             levels=rungs,
             gain=conformal.gain,
@@ -99,8 +102,11 @@ def _read(production: Production, found: Losses, terms: MarketConfig, levels: Se
         for i, rungs in enumerate(ladders)
     ]
     long_run = _floors(found, levels, config)
-    floors = [borrowed_floor(config.margin.floor * own, volatility) for own in long_run]
-    return _Read(found, volatility, np.stack(in_force), np.stack(floors))
+    floors = [borrowed_floor(config.margin.floor * x, volatility)[:, own] for x in long_run]
+    found, volatility = found.of(group.series), volatility[:, own]
+    alike = group.terms.model_copy(update={"level": None})  # all entries are read at one level
+    tails = milder.raised(alike, group.series, np.stack(in_force), volatility)
+    return _Read(found, volatility, tails, np.stack(floors))
 
 
 def _floors(found: Losses, levels: Sequence[float], config: Config) -> Array:

@@ -138,12 +138,47 @@ def with_debt_price(table: pd.DataFrame, pair: HaircutPair | None, bars: pd.Data
     return table.assign(debt_price=own.set_index("time")["close"].reindex(table.index, method="ffill"))
 
 
-def by_terms(listed: list[Member]) -> dict[MarketConfig, list[Member]]:
-    """Group the entries whose tails may be pooled: equal role, close-out, level, delay and kind of loss."""
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Entries with equal terms, and the price series that their tails are pooled with.
+
+    Attributes
+    ----------
+    terms : MarketConfig
+        Role, close-out, level, delay, kind of loss.
+    members : list of Member
+    peers : list of str
+        Series of every entry of the role: their losses are measured on these terms, whatever their own are,
+        so that nobody gets other peers by other terms.
+    """
+
+    terms: MarketConfig
+    members: list[Member]
+    peers: list[str]
+
+    @property
+    def series(self) -> list[str]:
+        """Series of the members, each once."""
+        return list(dict.fromkeys(m.series for m in self.members))
+
+
+def by_terms(listed: list[Member]) -> list[Group]:
+    """Group entries by their terms, shorter close-outs first.
+
+    Examples
+    --------
+    >>> slow, fast = MarketConfig(close_out=5), MarketConfig(close_out=2)
+    >>> groups = by_terms([Member("A", "A", slow, None), Member("B", "B", fast, None)])
+    >>> [(group.series, group.peers) for group in groups]
+    [(['B'], ['A', 'B']), (['A'], ['A', 'B'])]
+    """
     out: dict[MarketConfig, list[Member]] = {}
+    roles: dict[str, dict[str, None]] = {}
     for member in listed:
         out.setdefault(member.terms, []).append(member)
-    return out
+        roles.setdefault(member.terms.role, {})[member.series] = None
+    groups = [Group(terms, own, list(roles[terms.role])) for terms, own in out.items()]
+    return sorted(groups, key=lambda g: (g.terms.close_out or 0) + (g.terms.delay or 0))
 
 
 def under_keys(frame: pd.DataFrame, listed: list[Member]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from pipelines.add_ons import Observed, book_of
 from pipelines.calibration import decide, regimes_at, tables_of
 from pipelines.forecasting import Forecasts, Progress, forecast_all
 from pipelines.loans import Loan
+from pipelines.milder import Milder
 from pipelines.pairs import Member, by_terms, members, under_keys, with_debt_price, with_pairs
 from pipelines.planning import planned_haircuts
 from pipelines.smoothing import may_fall
@@ -266,18 +267,21 @@ def produce(  # noqa: PLR0913 - what stands beside bars is optional, each by its
     grouped = by_terms(members(config, loaded, forecast, closes_only(bars)))
     decisions: dict[str, Decisions] = {}
     losses = []
-    for done, (terms, listed) in enumerate(grouped.items()):
+    milder = Milder(config)
+    for done, group in enumerate(grouped):
         progress("tails and margins", done, len(grouped))
-        markets = list(dict.fromkeys(m.series for m in listed))
-        own = bars[bars["market"].isin(markets)]
+        own, terms = bars[bars["market"].isin(group.peers)], group.terms
         found = collect_losses(
-            own, rows[rows["market"].isin(markets)], config=config, clock=clock, terms=terms
+            own, rows[rows["market"].isin(group.peers)], config=config, clock=clock, terms=terms
         )
-        losses.append(under_keys(loss_frame(found, notice=config.margin.notice), listed))
-        seen = Observed(own, (feeds or Feeds.none()).open_interest)
-        tables = tables_of(found, forecasts, seen, terms, config=config, clock=clock)
+        held = loss_frame(found.of(group.series), notice=config.margin.notice)
+        losses.append(under_keys(held, group.members))
+        seen, series = Observed(own, (feeds or Feeds.none()).open_interest), group.series
+        tables = tables_of(
+            found, forecasts, seen, terms, config=config, clock=clock, series=series, milder=milder
+        )
         made: dict[Hashable, Decisions] = {}
-        for m in listed:
+        for m in group.members:
             if m.series not in tables:
                 continue
             alike = m.series, _planned_alike(m.pair)

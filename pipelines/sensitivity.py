@@ -19,6 +19,7 @@ from pipelines.backtesting import Backtest
 from pipelines.calibration import TAIL_REFIT, Estimates, decide, regimes_at, standing, tables_of
 from pipelines.forecasting import Progress
 from pipelines.knobs import UNMOVED, Variant, variants
+from pipelines.milder import Milder
 from pipelines.pairs import Member, by_terms, members, with_pairs
 from pipelines.production import Decisions, Production
 from pipelines.starts import closes_only, collect_losses, starts_per_decision
@@ -95,18 +96,17 @@ class _Bench:
         rows = forecasts.features.loc[forecasts.experts.index, ["market", "time"]]
         known = list(dict.fromkeys(rows["market"]))
         listed = [m for m in members(config, self.names, known, self.only_closes) if m.key in self.entries]
-        out = {}
-        for terms, own in by_terms(listed).items():
-            series = list(dict.fromkeys(m.series for m in own))
-            bars = self.bars[self.bars["market"].isin(series)]
-            decided = rows[rows["market"].isin(series)]
+        out, milder, kept = {}, Milder(config), self.estimates
+        for group in by_terms(listed):
+            peers, terms, series = group.peers, group.terms, group.series
+            bars = self.bars[self.bars["market"].isin(peers)]
+            decided = rows[rows["market"].isin(peers)]
             collect = partial(collect_losses, bars, decided, config=config, clock=clock, terms=terms)
-            found = self.estimates.once(("losses", *standing(series, terms, config)), collect)
+            found = kept.once(("losses", *standing(peers, terms, config)), collect)
             seen = Observed(bars, self.open_interest)
-            made = tables_of(
-                found, forecasts, seen, terms, config=config, clock=clock, estimates=self.estimates
-            )
-            for m in own:
+            of = partial(tables_of, found, forecasts, seen, terms, config=config, clock=clock)
+            made = of(series=series, milder=milder, estimates=kept)
+            for m in group.members:
                 if m.series in made:
                     table = made[m.series].copy()
                     table["regime"] = regimes_at(forecasts, m.series, table.index)

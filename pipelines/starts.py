@@ -1,6 +1,8 @@
 """Which starts a decision covers, and their losses: the bridge from bars to decisions."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -36,6 +38,12 @@ class Losses:
     values: Array
     known: NDArray[np.int64]
     known_at: NDArray[np.datetime64]
+
+    def of(self, markets: Sequence[str]) -> Self:
+        """Return the losses of some of the markets, at the same decisions."""
+        own = [self.markets.index(market) for market in markets]
+        kept = (self.values[:, own], self.known[:, own], self.known_at[:, own])
+        return replace(self, markets=list(markets), values=kept[0], known=kept[1], known_at=kept[2])
 
 
 def closes_only(bars: pd.DataFrame) -> frozenset[str]:

@@ -108,7 +108,13 @@ def fit_tail(losses: Array) -> Tail | None:
 
 
 def rolling_tails(
-    losses: Array, known: NDArray[np.int64], *, window: int, level: float | Sequence[float], refit: int
+    losses: Array,
+    known: NDArray[np.int64],
+    *,
+    window: int,
+    level: float | Sequence[float],
+    refit: int,
+    markets: Sequence[int] | None = None,
 ) -> tuple[Array, Array]:
     """Quantile and expected shortfall of each market's standardised losses, known at each decision.
 
@@ -127,11 +133,14 @@ def rolling_tails(
         Of the quantile; several are estimated from the same tails.
     refit : int
         Decisions between estimations, counted from the first.
+    markets : sequence of int, optional
+        Columns whose tails are wanted; the others are peers only. Default: all.
 
     Returns
     -------
     quantile, expected_shortfall : numpy.ndarray, shape (decisions, markets, sides[, levels])
-        NaN before there are 100 losses of all markets together; the last axis only for several levels.
+        Of the wanted markets; NaN before there are 100 losses of all markets together. The last axis only for
+        several levels.
 
     Examples
     --------
@@ -142,8 +151,9 @@ def rolling_tails(
     [[[4.6, 6.9]]]
     """
     levels = np.atleast_1d(np.asarray(level, float))
-    count, markets, sides, _ = losses.shape
-    out = np.full((2, count, markets, sides, len(levels)), np.nan)
+    count, columns, sides, _ = losses.shape
+    wanted = range(columns) if markets is None else markets
+    out = np.full((2, count, len(wanted), sides, len(levels)), np.nan)
     for cut in range(0, count, refit):
         rows = slice(max(0, cut - window), cut)
         past = np.where((known[rows] <= cut)[:, :, None, None], losses[rows], np.nan)
@@ -152,11 +162,11 @@ def rolling_tails(
             continue
         for side in range(sides):
             peers = fit_tail(past[:, :, side].ravel()) or pooled
-            for market in range(markets):
+            for place, market in enumerate(wanted):
                 own = past[:, market, side]
                 count_own = int(np.isfinite(own).any(axis=1).sum())
                 found = _shrunk(fit_tail(own.ravel()) or peers, peers, count_own, window, levels)
-                out[:, cut : cut + refit, market, side] = found[:, None]
+                out[:, cut : cut + refit, place, side] = found[:, None]
     quantile, shortfall = out[0], np.maximum(out[0], out[1])
     return (quantile, shortfall) if np.ndim(level) else (quantile[..., 0], shortfall[..., 0])
 
