@@ -17,6 +17,10 @@ class LimitsConfig(Section):
     max_increase_10: float = Field(0.70, gt=0, description="largest increase over 10 decisions")
     peak_to_trough: float = Field(2.0, gt=0, description="largest max / min - 1 over a rolling year")
 
+    min_base: Share = Field(
+        0.02, description="increases count as fractions of at least this (fraction of notional)"
+    )
+
     def to_domain(self) -> ChangeLimits:
         """Return the limits as the domain type that plan and publisher share."""
         return ChangeLimits(**self.model_dump())

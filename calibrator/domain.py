@@ -214,11 +214,16 @@ class ChangeLimits:
         Largest relative increase over five and ten decisions.
     peak_to_trough : float
         Largest ``max / min - 1`` over a rolling year of decisions.
+    min_base : float
+        Increases are counted as fractions of the value, but of at least this much: a margin of a few basis
+        points, as of a stablecoin, would otherwise never reach what it needs in a crisis.
 
     Examples
     --------
     >>> ChangeLimits().max_increase
     0.2
+    >>> [ChangeLimits(min_base=0.02).raised(x, 0.2).__round__(4) for x in (0.0015, 0.02, 0.1)]
+    [0.0055, 0.024, 0.12]
     """
 
     max_increase: float = 0.20
@@ -226,12 +231,19 @@ class ChangeLimits:
     max_increase_5: float = 0.50
     max_increase_10: float = 0.70
     peak_to_trough: float = 2.0
+    min_base: float = 0.02
+
+    def raised(self, value: float, share: float) -> float:
+        """Return the most that ``value`` may rise to under a limit of ``share``."""
+        return max(value * (1 + share), value + share * self.min_base)
 
     def __post_init__(self) -> None:
         if min(self.max_increase, self.max_increase_5, self.max_increase_10, self.peak_to_trough) <= 0:
             raise ValueError("increases and peak_to_trough must be positive fractions")
         if not 0 < self.max_decrease < 1:
             raise ValueError(f"max_decrease must lie between 0 and 1, was {self.max_decrease}")
+        if not 0 <= self.min_base < 1:
+            raise ValueError(f"min_base must be at least 0 and below 1, was {self.min_base}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,9 +213,10 @@ def _limits(e: Evidence) -> Judged:
     kpis, limits = e.challenged.kpis, e.production.config.margin.limits
     config = e.production.config
     stepped = {m for m, d in e.production.decisions.items() if step_limits(config, d) is not None}
-    own = kpis[~kpis["market"].isin(stepped)]
+    small = {m for m, d in e.production.decisions.items() if d.margin.min() < limits.min_base}
+    own = kpis[~kpis["market"].isin(stepped | small)]
     if own.empty:
-        return NONE, "every entry follows a target's own limit on moves"
+        return NONE, "every entry follows a target's own limit on moves, or a limit in absolute terms"
     worst = {
         "max_increase_1": limits.max_increase,
         "max_increase_5": limits.max_increase_5,

@@ -84,7 +84,14 @@ KNOBS: Final[tuple[Knob, ...]] = (
     *_factors("margin", "stress.depth", "stress.volatility", "participation", "impact"),
     *(
         Knob(f"margin.limits.{name}", "factor", stage="publish")
-        for name in ("max_increase", "max_decrease", "max_increase_5", "max_increase_10", "peak_to_trough")
+        for name in (
+            "max_increase",
+            "max_decrease",
+            "max_increase_5",
+            "max_increase_10",
+            "peak_to_trough",
+            "min_base",
+        )
     ),
     Knob("margin.tools.long_run_weight", "step", by=0.2, unset=0.2, stage="publish"),
     Knob(

@@ -128,13 +128,15 @@ def _moves(
             step=absolute.step if rise == step else rise / PPM,
             down=absolute.step if fall == step else fall / PPM,
         ),
-        *relative_rules(start, count, rise=relative.max_increase, fall=relative.max_decrease),
+        *relative_rules(
+            start, count, rise=relative.max_increase, fall=relative.max_decrease, base=relative.min_base
+        ),
     ]
     solved = solve_plan(excess_of(*need, ratios), start, rules, prices=prices)
     out, last = np.empty(count), start
     for k, value in enumerate(solved):
         # rounding up must not pass the limit, counted from the value in force
-        most = min(last + absolute.step, last * (1 + relative.max_increase))
+        most = min(last + absolute.step, relative.raised(last, relative.max_increase))
         highest = np.floor(most * PPM + NOISE) / PPM
         wanted = min(up(float(value)), highest)
         out[k] = last = loan.within(round(wanted * PPM), round(last * PPM), step) / PPM

@@ -98,6 +98,7 @@ def approval_rule(config: Config) -> Approval:
     return Approval(
         max_tightening_ppm=round(config.publish.approve_tightening * PPM),
         max_loosening_ppm=round(config.publish.approve_loosening * PPM),
+        min_base_ppm=round(config.margin.limits.min_base * PPM),
     )
 
 

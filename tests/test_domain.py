@@ -115,6 +115,8 @@ ODD_LIMITS = {
     "increase over five": ({"max_increase_5": -0.1}, "must be positive"),
     "peak to trough": ({"peak_to_trough": 0.0}, "must be positive"),
     "no decrease": ({"max_decrease": 0.0}, "max_decrease must lie between 0 and 1, was 0.0"),
+    "negative base": ({"min_base": -0.1}, "min_base must be at least 0 and below 1, was -0.1"),
+    "base of everything": ({"min_base": 1.0}, "min_base must be at least 0 and below 1, was 1.0"),
     "all at once": ({"max_decrease": 1.0}, "max_decrease must lie between 0 and 1, was 1.0"),
 }
 

@@ -198,8 +198,13 @@ def step_rules(start: float, moves: int, *, step: float, down: float | None = No
     )
 
 
-def relative_rules(start: float, moves: int, *, rise: float, fall: float) -> tuple[Rule, ...]:
+def relative_rules(
+    start: float, moves: int, *, rise: float, fall: float, base: float = 0.0
+) -> tuple[Rule, ...]:
     """Return the rules of limits that count as fractions of the value before.
+
+    Rises from below ``base`` count as fractions of that; the exact limit, which is not convex, is that of the
+    larger of the two at every move.
 
     Examples
     --------
@@ -207,12 +212,13 @@ def relative_rules(start: float, moves: int, *, rise: float, fall: float) -> tup
     >>> up.bounds.round(3).tolist(), down.bounds.round(3).tolist()
     ([0.12, 0.0], [-0.09, -0.0])
     """
-    up = np.eye(moves) - (1 + rise) * np.eye(moves, k=-1)
+    small = start < base
+    up = np.eye(moves) - (1.0 if small else 1 + rise) * np.eye(moves, k=-1)
     down = (1 - fall) * np.eye(moves, k=-1) - np.eye(moves)
     began = np.zeros(moves)
     began[0] = start
     return (
-        Rule("largest increase", up, (1 + rise) * began),
+        Rule("largest increase", up, rise * base + began if small else (1 + rise) * began),
         Rule("largest decrease", down, -(1 - fall) * began),
     )
 

@@ -33,11 +33,17 @@ def _bounds(whole: Flags, out: Array, t: int) -> tuple[float, float, float, floa
 
 
 @numba.njit(cache=True)
+def _raised(value: float, share: float, base: float) -> float:
+    """Return the most that a margin may rise to, see :meth:`calibrator.domain.ChangeLimits.raised`."""
+    return max(value * (1 + share), value + share * base)
+
+
+@numba.njit(cache=True)
 def _next(
     target: Array, floor: Array, flags: tuple[Flags, Flags], limits: Array, out: Array, t: int
 ) -> float:
     """Return the margin of row ``t`` in whole ppm, given the rows before it; see :func:`limit`."""
-    up, down, up5, up10, trough = limits
+    up, down, up5, up10, trough, base = limits
     whole, complete = flags
     goal = np.ceil(max(target[t], floor[t]) * PPM - NOISE)
     if np.isnan(goal):
@@ -48,8 +54,8 @@ def _next(
         return float(goal)
     goal = goal if complete[t] else max(goal, out[t - 1])
     last, low5, low10, low_year, high_year = _bounds(whole, out, t)
-    highest = min(last * (1 + up), low5 * (1 + up5), low10 * (1 + up10))
-    highest = min(highest, low_year * (1 + trough))
+    highest = min(_raised(last, up, base), _raised(low5, up5, base), _raised(low10, up10, base))
+    highest = min(highest, _raised(low_year, trough, base))
     highest = max(np.floor(highest - ROOM), out[t - 1])
     lowest = max(out[t - 1] * (1 - down), high_year / (1 + trough))
     lowest = min(np.ceil(lowest + ROOM), out[t - 1])
@@ -211,6 +217,7 @@ def as_array(limits: ChangeLimits) -> Array:
             limits.max_increase_5,
             limits.max_increase_10,
             limits.peak_to_trough,
+            limits.min_base * PPM,
         ]
     )
 

@@ -32,11 +32,14 @@ class Approval:
         Largest move of one value, relative to what is published, that needs no approval.
     key : CryptoSigner, optional
         The approver's private key.
+    min_base_ppm : int
+        Tightening counts relative to at least this much, as in `calibrator.domain.ChangeLimits`.
     """
 
     max_tightening_ppm: int
     max_loosening_ppm: int
     key: CryptoSigner | None = None
+    min_base_ppm: int = 0
 
 
 def moves(old: ParameterDocument, new: ParameterDocument, rule: Approval) -> list[str]:
@@ -51,7 +54,7 @@ def moves(old: ParameterDocument, new: ParameterDocument, rule: Approval) -> lis
         if change.old is None or change.new is None or change.tightens is None or change.unit != "ppm":
             continue
         limit = rule.max_tightening_ppm if change.tightens else rule.max_loosening_ppm
-        if _exceeds(change, limit):
+        if _exceeds(change, limit, rule.min_base_ppm if change.tightens else 0):
             what = "tightens" if change.tightens else "loosens"
             found.append(
                 f"{change.market} {change.what} {percent(change.old)} -> {percent(change.new)} {what} by "
@@ -60,11 +63,11 @@ def moves(old: ParameterDocument, new: ParameterDocument, rule: Approval) -> lis
     return found
 
 
-def _exceeds(change: Change, limit: int) -> bool:
+def _exceeds(change: Change, limit: int, base: int) -> bool:
     before, after = change.old or 0, change.new or 0
     if (after > before) != change.tightens:  # more of it is looser: compare what is left of the collateral
         before, after = PPM - before, PPM - after
-    return abs(after - before) * PPM > limit * before
+    return abs(after - before) * PPM > limit * max(before, base)
 
 
 def set_approvers(root: Root, keys: Sequence[Key]) -> None:

@@ -20,11 +20,16 @@ from calibrator.calibrate.procyclicality import (
 from calibrator.domain import PPM, ChangeLimits
 
 Array = np.ndarray
-TIGHT = ChangeLimits(max_increase_5=0.3, max_increase_10=0.4, peak_to_trough=0.9)
-both = pytest.mark.parametrize("limits", [ChangeLimits(), TIGHT], ids=["default", "tight"])
+TIGHT = ChangeLimits(max_increase_5=0.3, max_increase_10=0.4, peak_to_trough=0.9, min_base=0.0)
+LARGE = ChangeLimits(min_base=0.3)
+both = pytest.mark.parametrize("limits", [ChangeLimits(), TIGHT, LARGE], ids=["default", "tight", "large"])
 margins = st.floats(1e-3, 0.9)
 targets = st.integers(1, 60).flatmap(lambda n: arrays(float, n, elements=margins))
 EPS = 1e-9
+
+
+def raised(values: pd.Series, share: float, limits: ChangeLimits) -> pd.Series:
+    return np.maximum(values * (1 + share), values + share * limits.min_base)
 
 
 def assert_limits_hold(published: Array, limits: ChangeLimits) -> None:
@@ -34,10 +39,11 @@ def assert_limits_hold(published: Array, limits: ChangeLimits) -> None:
         (5, limits.max_increase_5),
         (10, limits.max_increase_10),
     ):
-        assert (series.pct_change(rows).dropna() <= largest + EPS).all()
+        assert (series <= raised(series.shift(rows), largest, limits) + EPS).iloc[rows:].all()
     assert (series.pct_change().dropna() >= -limits.max_decrease - EPS).all()
     year = series.rolling(365, min_periods=1)
-    assert (year.max() / year.min() - 1 <= limits.peak_to_trough + EPS).all()
+    assert (series <= raised(year.min(), limits.peak_to_trough, limits) + EPS).all()
+    assert (limits.min_base > 0) | (year.max() / year.min() - 1 <= limits.peak_to_trough + EPS).all()
 
 
 @both
@@ -66,10 +72,10 @@ def allowed(published: Array, t: int, limits: ChangeLimits) -> tuple[float, floa
     """What the limits alone allow at ``t``, from the rows before it."""
     past = published[max(0, t - 365) : t]
     highest = min(
-        past[-1] * (1 + limits.max_increase),
-        past[-5:].min() * (1 + limits.max_increase_5),
-        past[-10:].min() * (1 + limits.max_increase_10),
-        past.min() * (1 + limits.peak_to_trough),
+        limits.raised(past[-1], limits.max_increase),
+        limits.raised(past[-5:].min(), limits.max_increase_5),
+        limits.raised(past[-10:].min(), limits.max_increase_10),
+        limits.raised(past.min(), limits.peak_to_trough),
     )
     lowest = max(past[-1] * (1 - limits.max_decrease), past.max() / (1 + limits.peak_to_trough))
     return lowest, highest
@@ -138,8 +144,8 @@ def test_a_gap_is_no_licence_to_jump(data: st.DataObject, target: Array) -> None
     published = limit(target, np.zeros(len(target)), limits=limits, whole=whole)
     last = published[0] if whole[0] else np.inf
     for t in range(1, len(target)):
-        assert published[t] <= max(last * (1 + limits.max_increase), published[t - 1]) + EPS
-        assert published[t] <= published[t - 1] * (1 + limits.max_increase) + EPS
+        assert published[t] <= max(limits.raised(last, limits.max_increase), published[t - 1]) + EPS
+        assert published[t] <= limits.raised(published[t - 1], limits.max_increase) + EPS
         assert published[t] >= published[t - 1] * (1 - limits.max_decrease) - EPS
         last = published[t] if whole[t] else last
     assert_limits_hold(published, limits)
@@ -281,3 +287,20 @@ def test_a_margin_stays_below_everything() -> None:
     assert published.max() == pytest.approx((PPM - 1) / PPM, abs=1e-12)
     ahead = limit_ahead(published, np.full((4, 3), 3.0), limits=ChangeLimits())
     assert ahead.max() == pytest.approx((PPM - 1) / PPM, abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 60).flatmap(lambda n: arrays(float, n, elements=st.floats(0.02, 0.9))))
+def test_margins_above_the_least_base_do_not_know_it(target: Array) -> None:
+    none = np.zeros(len(target))
+    found = [limit(target, none, limits=ChangeLimits(min_base=base)) for base in (0.0, 0.02)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_stablecoin_can_move_in_a_depeg() -> None:
+    target = np.full(12, 0.0829)
+    target[0] = 0.0015
+    published = limit(target, np.zeros(12), limits=ChangeLimits())
+    np.testing.assert_allclose(published[[1, 2, 5, 11]], [0.0055, 0.0095, 0.0115, 0.0195], atol=1e-4)
+    relative = limit(target, np.zeros(12), limits=ChangeLimits(min_base=0.0))
+    assert relative[5] == pytest.approx(0.0015 * 1.5, abs=1e-5)

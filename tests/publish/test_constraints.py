@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from fractions import Fraction
+from itertools import pairwise
 from typing import TypeVar
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrator.domain import ChangeLimits, ppm_up
+from calibrator.calibrate.margin import initial_margin, round_up
+from calibrator.calibrate.procyclicality import limit
+from calibrator.domain import PPM, ChangeLimits, ppm_up
 from calibrator.errors import ConstraintError
 from calibrator.publish.canonical import digest
 from calibrator.publish.constraints import check_update
@@ -23,7 +28,7 @@ from calibrator.publish.document import (
 
 T = TypeVar("T")
 Make = Callable[..., T]
-LIMITS = ChangeLimits(max_decrease=0.03)
+LIMITS = ChangeLimits(max_decrease=0.03, min_base=0.0)
 
 
 @pytest.fixture
@@ -179,7 +184,35 @@ def test_a_step_is_limited_to_the_ppm(before: int, allowed: int, refused: int) -
 @settings(max_examples=200)
 @given(before=st.integers(1, 10**6), limit=st.floats(0.001, 3.0))
 def test_the_largest_allowed_step_is_the_quantised_limit(before: int, limit: float) -> None:
-    limits = ChangeLimits(max_increase=limit)
+    limits = ChangeLimits(max_increase=limit, min_base=0.0)
     highest = ppm_up(before / 10**6 * (1 + limit))  # floating point, hence the ppm of slack below
     assert not [*_step("margin", before, highest - 1, limits)] or highest - 1 < before * 0.97
     assert [*_step("margin", before, highest + 2, limits)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(1e-4, 0.05), min_size=2, max_size=30),
+    st.floats(1.001, 5.0),
+    st.sampled_from([ChangeLimits(), LIMITS, ChangeLimits(max_increase=0.02, min_base=0.05)]),
+)
+def test_what_the_schedule_publishes_passes_and_one_step_more_does_not(
+    target: list[float], multiple: float, limits: ChangeLimits
+) -> None:
+    values = np.array(target)
+    maintenance = round_up(limit(values, np.zeros(len(values)), limits=limits))
+    initial = initial_margin(maintenance, multiple)
+    pairs = zip(pairwise(maintenance.tolist()), pairwise(initial.tolist()), strict=True)
+    for (low, high), (before, after) in pairs:
+        assert not [*_step("maintenance", low, high, limits)]
+        assert not [*_step("initial", before, after, limits, scale=Fraction(before, low))]
+        most = limits.raised(low / PPM, limits.max_increase) * PPM
+        assert [*_step("maintenance", low, int(most) + 2, limits)]
+
+
+def test_a_small_margin_may_move_as_if_it_were_the_least_base() -> None:
+    assert not [*_step("haircut", 1_500, 5_500, ChangeLimits())]
+    assert [*_step("haircut", 1_500, 5_501, ChangeLimits())]
+    assert not [*_step("haircut", 1_500, 9_500, ChangeLimits(), decisions=2)]
+    assert [*_step("haircut", 1_500, 9_501, ChangeLimits(), decisions=2)]
+    assert [*_step("haircut", 1_500, 1_349, ChangeLimits())]  # decreases are relative all the same

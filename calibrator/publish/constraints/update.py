@@ -18,7 +18,8 @@ from calibrator.publish.document import (
     encode,
 )
 
-MoreIsSafer = tuple[str, int, int]  # what it is, ppm before, ppm after
+MoreIsSafer = tuple[str, int, int, Fraction]  # what it is, ppm before and after, scale of `min_base`
+ONE = Fraction(1)
 
 
 def check_update(
@@ -28,7 +29,8 @@ def check_update(
 
     Checked: the chain (audience, sequence, digest, times, `previous_ppm`), that no market disappears under
     the same configuration, that a held market is not loosened at any notional, and that every margin and
-    haircut, and every step of the plan, moves by at most `limits.max_increase` and `limits.max_decrease`.
+    haircut, and every step of the plan, moves by at most `limits.max_increase` (of itself, or of
+    `limits.min_base` where it is smaller) and `limits.max_decrease`.
 
     Parameters
     ----------
@@ -94,10 +96,12 @@ def _pairs(old: MarketParameters | None, new: MarketParameters) -> Iterator[More
         for floor in sorted({tier.notional_floor for tier in (*before.tiers, *after.tiers)}):
             first, second = before.tier_of(floor), after.tier_of(floor)
             at = f"at notional {floor}"
-            yield f"initial margin {at}", first.initial_margin_ppm, second.initial_margin_ppm
-            yield f"maintenance margin {at}", first.maintenance_margin_ppm, second.maintenance_margin_ppm
+            low, high = first.maintenance_margin_ppm, second.maintenance_margin_ppm
+            scale = Fraction(first.initial_margin_ppm, low)
+            yield f"initial margin {at}", first.initial_margin_ppm, second.initial_margin_ppm, scale
+            yield f"maintenance margin {at}", low, high, ONE
     elif isinstance(old, CollateralParameters) and isinstance(new, CollateralParameters):
-        yield "haircut", old.haircut.haircut_ppm, new.haircut.haircut_ppm
+        yield "haircut", old.haircut.haircut_ppm, new.haircut.haircut_ppm, ONE
 
 
 def _held(old: MarketParameters | None, new: MarketParameters) -> Iterator[str]:
@@ -107,11 +111,11 @@ def _held(old: MarketParameters | None, new: MarketParameters) -> Iterator[str]:
     if isinstance(old, CollateralParameters) and isinstance(new, CollateralParameters):
         first, second = old.haircut, new.haircut
         ltv, threshold = "1 - loan_to_value", "1 - liquidation_threshold"
-        pairs.append((ltv, PPM - first.loan_to_value_ppm, PPM - second.loan_to_value_ppm))
+        pairs.append((ltv, PPM - first.loan_to_value_ppm, PPM - second.loan_to_value_ppm, ONE))
         pairs.append(
-            (threshold, PPM - first.liquidation_threshold_ppm, PPM - second.liquidation_threshold_ppm)
+            (threshold, PPM - first.liquidation_threshold_ppm, PPM - second.liquidation_threshold_ppm, ONE)
         )
-    for what, before, after in pairs:
+    for what, before, after, _ in pairs:
         if after < before:
             yield f"a held market must not loosen, {what} falls from {before} to {after} ppm"
 
@@ -119,25 +123,39 @@ def _held(old: MarketParameters | None, new: MarketParameters) -> Iterator[str]:
 def _moves(
     old: MarketParameters | None, new: MarketParameters, limits: ChangeLimits, decisions: int
 ) -> Iterator[str]:
-    for what, before, after in _pairs(old, new):
-        yield from _step(what, before, after, limits, decisions=decisions)
+    for what, before, after, scale in _pairs(old, new):
+        yield from _step(what, before, after, limits, decisions=decisions, scale=scale)
 
 
 def _plan(new: MarketParameters, limits: ChangeLimits) -> Iterator[str]:
     if not isinstance(new, PerpetualParameters):
         return
     first = new.margins[0]
-    for name in ("initial_margin_ppm", "maintenance_margin_ppm"):
-        values = [getattr(first, name), *(getattr(change, name) for change in new.plan)]
-        for number, (before, after) in enumerate(pairwise(values), start=1):
-            yield from _step(f"{name} of plan step {number}", before, after, limits)
+    ahead = [(change.initial_margin_ppm, change.maintenance_margin_ppm) for change in new.plan]
+    margins = [(first.initial_margin_ppm, first.maintenance_margin_ppm), *ahead]
+    for number, ((initial, low), (then, high)) in enumerate(pairwise(margins), start=1):
+        of, scale = f"of plan step {number}", Fraction(initial, low)
+        yield from _step(f"initial_margin_ppm {of}", initial, then, limits, scale=scale)
+        yield from _step(f"maintenance_margin_ppm {of}", low, high, limits)
 
 
-def _step(what: str, before: int, after: int, limits: ChangeLimits, *, decisions: int = 1) -> Iterator[str]:
-    """Compare in exact rationals; margins are rounded up, so each move may use the last started ppm."""
+def _step(
+    what: str,
+    before: int,
+    after: int,
+    limits: ChangeLimits,
+    *,
+    decisions: int = 1,
+    scale: Fraction = ONE,
+) -> Iterator[str]:
+    """Compare in exact rationals; margins are rounded up, so each move may use the last started ppm.
+
+    An initial margin is a multiple of the maintenance margin, and so is the least that its rises count of.
+    """
+    rise, base = Fraction(repr(limits.max_increase)), Fraction(repr(limits.min_base)) * PPM * scale
     highest = lowest = before
     for _ in range(decisions):
-        highest = -((-highest * (1 + Fraction(repr(limits.max_increase)))) // 1)
+        highest = -((-highest - rise * max(Fraction(highest), base)) // 1)
         lowest = -((-lowest * (1 - Fraction(repr(limits.max_decrease)))) // 1)
         if highest >= PPM and lowest <= 1:  # nothing is refused any more
             break
