@@ -1,8 +1,9 @@
-"""A longer close-out of one price series never asks less than a shorter one in the same run.
+"""A longer close-out of one price series never has a smaller tail loss than a shorter one in the same run.
 
 Tails of different close-outs are estimated from different samples, so that by chance a longer one may come
 out lower. Groups are calibrated from the shortest close-out on, and what a milder entry needs is the least
-that a stricter one of the same series does.
+that a stricter one of the same series does. What is stretched afterwards, for a size or a late
+oracle, may still change the order.
 """
 
 from collections.abc import Sequence
