@@ -118,24 +118,20 @@ def _exact(tables, held, key, i, at):  # type: ignore[no-untyped-def]  # noqa: A
 
 
 @numba.njit(cache=True)
-def _is_below(tables, held, key, i, t, large):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Tell whether an account is below its requirement at the start or the close of a bar.
-
-    The flat margins ask at least what the requirement asks; who is below them and ``large`` is looked at
-    again.
-    """
-    now = _excess(tables.close[t], tables.close[t], tables, held, key, i)
-    if now < 0 or _excess(tables.start[t], tables.start[t], tables, held, key, i) < 0:
-        if not large:
-            return True
-        at_close = _exact(tables, held, key, i, (t, False, t)) < 0
-        return at_close or _exact(tables, held, key, i, (t, True, t)) < 0
-    return False
+def _is_below(tables, held, key, i, t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Tell whether an account is below its requirement at the start or the close of a bar."""
+    if _exact(tables, held, key, i, (t, False, t)) < 0:
+        return True
+    return _exact(tables, held, key, i, (t, True, t)) < 0
 
 
 @numba.njit(cache=True)
 def _breach(tables, held, key, i, begin, end):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """First bar of ``[begin, end]`` in which account ``i`` is below its requirement, -1 if none."""
+    """First bar of ``[begin, end]`` in which account ``i`` is below its requirement, -1 if none.
+
+    The flat margins ask at least what the requirement asks; who is below them and may leave the first tier is
+    looked at again.
+    """
     top, t, large = len(tables.offset) - 1, begin, reach(tables, held, i)
     while t <= end:
         level, width = 0, 1
@@ -148,8 +144,11 @@ def _breach(tables, held, key, i, begin, end):  # type: ignore[no-untyped-def]  
                 break
             level -= 1
             width //= FAN
-        if level == 0 and _is_below(tables, held, key, i, t, large):
-            return t
+        if level == 0:
+            now = _excess(tables.close[t], tables.close[t], tables, held, key, i)
+            below = now < 0 or _excess(tables.start[t], tables.start[t], tables, held, key, i) < 0
+            if below and (not large or _is_below(tables, held, key, i, t)):
+                return t
         t += width
     return -1
 

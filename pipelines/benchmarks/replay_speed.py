@@ -54,14 +54,14 @@ SAID_LARGE: Final = (
 
 
 @numba.njit(cache=True)
-def _is_below(low, high, margin, spared, floors, key, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917 - compiled
-    """Tell whether one account is below its margin in one bar."""
-    price = low if size > 0 else high
-    k = np.searchsorted(floors, abs(size) * price, side="right") - 1
-    m = margin[k] / 1_000_000
-    if size > 0:
-        return price * (1 - m) + spared[k] / size < key
-    return price * (1 + m) + spared[k] / size > key
+def _level(price, t, margin, spared, floors, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - compiled
+    """Return what a key is compared with in bar ``t``."""
+    k = 0
+    while k + 1 < len(floors) and abs(size) * price >= floors[k + 1]:
+        k += 1
+    m = margin[k, t] / 1_000_000
+    level = price * (1 - m if size > 0 else 1 + m)
+    return level if k == 0 else level + spared[k, t] / size
 
 
 @numba.njit(cache=True)
@@ -70,8 +70,11 @@ def _scanned(start, low, high, margin, spared, floors, key, size, opened):  # ty
     out = np.full(len(key), -1, np.int64)
     for i in range(len(key)):
         for t in range(opened[i] + 1, len(start)):
-            worst = (min(start[t], low[t]), max(start[t], high[t]))
-            if _is_below(*worst, margin[:, t], spared[:, t], floors, key[i], size[i]):
+            if size[i] > 0:
+                if _level(min(start[t], low[t]), t, margin, spared, floors, size[i]) < key[i]:
+                    out[i] = t
+                    break
+            elif _level(max(start[t], high[t]), t, margin, spared, floors, size[i]) > key[i]:
                 out[i] = t
                 break
     return out
@@ -82,11 +85,13 @@ def _naive(start, low, high, margin, spared, floors, key, size, opened):  # type
     """First bar in which each account is below its margin: one bar after the other."""
     out = np.full(len(key), -1, np.int64)
     for t in range(1, len(start)):
-        worst = (min(start[t], low[t]), max(start[t], high[t]))
         for i in range(len(key)):
             if out[i] >= 0 or opened[i] >= t:
                 continue
-            if _is_below(*worst, margin[:, t], spared[:, t], floors, key[i], size[i]):
+            if size[i] > 0:
+                if _level(min(start[t], low[t]), t, margin, spared, floors, size[i]) < key[i]:
+                    out[i] = t
+            elif _level(max(start[t], high[t]), t, margin, spared, floors, size[i]) > key[i]:
                 out[i] = t
     return out
 
