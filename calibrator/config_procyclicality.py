@@ -66,6 +66,8 @@ class StepConfig(Section):
     step: Fraction = Field(0.005, description="largest move of the haircut at once (fraction of value)")
     every: Bars = Field(3, description="decisions between moves")
     steps: int = Field(10, ge=1, le=60, description="moves that the plan looks ahead")
+    floor: Share = Field(0.0, description="smallest haircut that the target takes")
+    cap: Share = Field(1.0, description="largest haircut that the target takes")
     history: Bars = Field(1000, description="decisions from which the plan learns how haircuts move")
     change_cost: float = Field(0.0, ge=0, le=10, description="cost per unit moved, in days of capital")
     liquidation_cost: float = Field(
@@ -79,6 +81,8 @@ class StepConfig(Section):
             raise ValueError(
                 f"history must be at least twice the plan, {least} decisions, was {self.history}"
             )
+        if self.floor >= self.cap:
+            raise ValueError(f"floor must be below cap, were {self.floor} and {self.cap}")
         return self
 
     def to_domain(self) -> StepLimits:

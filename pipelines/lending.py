@@ -54,7 +54,11 @@ def lent_history(config: Config, d: Decisions) -> list[HaircutSchedule | Infeasi
     reaches = _reaches(step_limits(config, d), len(d.table))
     out: list[HaircutSchedule | InfeasibleScheduleError] = []
     last: int | None = None
+    refused = _refused(d)
     for t, haircut in enumerate(haircuts.tolist()):
+        if refused[t]:
+            out.append(InfeasibleScheduleError(refused[t]))
+            continue
         before = None if last is None else Lent(last, reaches[t], bool(may_rise[t]))
         try:
             made = haircut_schedule(haircut, float(borrow[t]), terms=loan.terms(haircut), last=before)
@@ -69,7 +73,8 @@ def lent_history(config: Config, d: Decisions) -> list[HaircutSchedule | Infeasi
 def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
     """Return the rule that turns a haircut of the last decision into lending parameters.
 
-    It raises :class:`InfeasibleScheduleError` where nothing is left to lend.
+    It raises :class:`InfeasibleScheduleError` where nothing is left to lend, or where the target's rules
+    leave no haircut.
     """
     earlier = [s for s in lent_history(config, _before(d)) if isinstance(s, HaircutSchedule)]
     loan, may_rise = loan_of(config, d), bool(may_fall(d.table, config)[-1])
@@ -77,7 +82,11 @@ def lending(config: Config, d: Decisions) -> Callable[[float], HaircutSchedule]:
     last = Lent(earlier[-1].loan_to_value_ppm, reach, may_rise) if earlier else None
     borrow = float(d.table["borrow"].iloc[-1])
 
+    why = _refused(d)[-1]
+
     def lend(haircut: float) -> HaircutSchedule:
+        if why:
+            raise InfeasibleScheduleError(f"{d.market}: {why}")
         return haircut_schedule(haircut, borrow, terms=loan.terms(haircut), last=last)
 
     return lend
@@ -124,6 +133,11 @@ def with_refusals(findings: pd.DataFrame, config: Config, decisions: Mapping[str
     return conform(
         pd.concat([findings, findings_frame(new)], ignore_index=True), FINDINGS, source="the data gate"
     )
+
+
+def _refused(d: Decisions) -> list[str]:
+    """Say of every decision why no haircut is feasible; empty where one is."""
+    return d.table["refused"].tolist() if "refused" in d.table else [""] * len(d.table)
 
 
 def _before(d: Decisions) -> Decisions:

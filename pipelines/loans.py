@@ -46,6 +46,22 @@ class Loan:
         terms = self.terms(haircut_ppm / PPM)
         return liquidation_threshold(haircut_ppm / PPM, terms), ppm_up(terms.penalty)
 
+    def highest(self, borrow: float) -> int:
+        """Return the largest haircut (ppm) that leaves something to lend below a borrow margin (fraction).
+
+        Examples
+        --------
+        >>> Loan(HaircutPair(collateral="A", location="x", penalty=0.0), bars=4).highest(0.25)
+        749999
+        """
+        margin = max(ppm_up(borrow), 1)
+        low, high = 0, PPM
+        while high - low > 1:
+            middle = (low + high) // 2
+            lends = self.threshold_and_penalty(middle)[0] > margin
+            low, high = (middle, high) if lends else (low, middle)
+        return low
+
     def within(self, wanted: int, last: int, step: int) -> int:
         """Return the haircut between ``last`` and ``wanted`` next to it whose terms move by at most a step.
 

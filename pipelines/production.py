@@ -331,6 +331,7 @@ def publishable(
         loan = Loan(own, close_out(config, terms))
         planned = planned_haircuts(table, need, config=config, loan=loan)
         table["margin_long"], table["held_long"], path = planned.published, planned.held, planned.path
+        table["refused"] = pd.Series(planned.refused, table.index, dtype="str")
     return Decisions(market, terms, table.drop(columns=[*OUTCOMES]), path)
 
 

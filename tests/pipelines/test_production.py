@@ -180,15 +180,21 @@ def test_every_published_schedule_is_valid_and_obeys_the_limits(produced: Produc
     for (market, _), own in schedule.groupby(["market", "notional_floor"]):
         whole = produced.decisions[str(market)].table["whole"].to_numpy(bool)
         for kind in ("maintenance", "initial"):
-            margin = own[f"{kind}_margin_ppm"].to_numpy(float)
-            step = margin[1:] / margin[:-1] - 1
-            assert (step <= limits.max_increase + 1e-12).all(), (market, kind)
-            assert (step >= -limits.max_decrease - 1e-12).all(), (market, kind)
-            series = pd.Series(margin[whole])
-            assert (series.pct_change(5).dropna() <= limits.max_increase_5 + 1e-12).all()
-            assert (series.pct_change(10).dropna() <= limits.max_increase_10 + 1e-12).all()
+            margin = pd.Series(own[f"{kind}_margin_ppm"].to_numpy(float))
+            # an initial margin is a multiple, and so is the least that its increases count of
+            multiple = produced.config.margin.initial_multiple if kind == "initial" else 1.0
+            base = limits.min_base * PPM * multiple
+            assert (margin <= raised(margin.shift(), limits.max_increase, base)).iloc[1:].all()
+            assert (margin.pct_change().iloc[1:] >= -limits.max_decrease - 1e-12).all(), (market, kind)
+            series = margin[whole].reset_index(drop=True)
+            assert (series <= raised(series.shift(5), limits.max_increase_5, base)).iloc[5:].all()
+            assert (series <= raised(series.shift(10), limits.max_increase_10, base)).iloc[10:].all()
             year = series.rolling(365, min_periods=1)
-            assert (year.max() / year.min() - 1 <= limits.peak_to_trough + 1e-12).all()
+            assert (year.max() <= raised(year.min(), limits.peak_to_trough, base)).all()
+
+
+def raised(before: pd.Series, share: float, base: float) -> pd.Series:
+    return np.maximum(before * (1 + share), before + share * base) + 1e-6
 
 
 def test_frames_of_a_run_conform_and_agree_with_the_decisions(produced: Production) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from calibrator.config import Config
 from calibrator.domain import HIGHEST, PPM, HaircutSchedule, Regime
+from calibrator.errors import InfeasibleScheduleError
 from calibrator.publish.document import PerpetualParameters
 from pipelines.document import Identity, build_document, drivers
-from pipelines.lending import lent_history
+from pipelines.lending import lending, lent_history
 from pipelines.outcomes import with_outcomes
 from pipelines.production import Decisions, Production, publishable
 from pipelines.report.page import Review
@@ -95,3 +96,20 @@ def test_a_penalty_that_rises_with_the_haircut_keeps_the_target_step(review: Rev
     assert (moves <= 5000).sum().sum() == 4 * (len(lent) - 1)
     assert moves["liquidation_threshold_ppm"].max() > 4900
     assert moves["haircut_ppm"].max() < 5000
+
+
+def test_a_target_range_that_no_need_fits_is_an_infeasible_entry_that_names_it(review: Review) -> None:
+    capped = {"haircut": {"limits": STEPPED["haircut"]["limits"] | {"cap": 0.02}}, "margin": {"notice": 2}}  # type: ignore[operator]
+    made = republished(review.production, capped)
+    (d,) = (d for d in made.decisions.values() if d.pair)
+    with pytest.raises(InfeasibleScheduleError, match=r"these would have to give way: cap by \d"):
+        lending(made.config, d)(float(d.margin[-1]))
+    assert all(isinstance(s, InfeasibleScheduleError) for s in lent_history(made.config, d))
+    identity = Identity("c" * 64, "d" * 64, {})
+    at = review.document.issued_at
+    fresh = build_document(made, as_of=at, stale=set(), previous=None, identity=identity)
+    assert d.key not in {m.key for m in fresh.markets}
+    after = build_document(made, as_of=at, stale=set(), previous=review.document, identity=identity)
+    (held,) = (m for m in after.markets if m.key == d.key)
+    assert held.status == "held"
+    assert "cap by" in held.reasons[0]
