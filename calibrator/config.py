@@ -117,7 +117,9 @@ class MarginConfig(Section):
     conformal: ConformalConfig = Field(default_factory=ConformalConfig)
     gap_add_on: Share = Field(0.0, description="added for jumps while the oracle lags (fraction of notional)")
     stress: StressConfig = Field(default_factory=StressConfig)
-    tiers: tuple[int, ...] = Field((0, 1_000_000, 5_000_000, 20_000_000), description="notional floors")
+    tiers: tuple[int, ...] = Field(
+        (0,), description="notional floors; one alone: margins are for no size in particular"
+    )
     participation: Fraction = Field(0.10, description="share of volume that a close-out may take")
     impact: float = Field(1.0, ge=0, le=10, description="Y of slippage = Y * volatility * sqrt(Q / volume)")
     initial_multiple: float = Field(1.25, gt=1, le=5, description="initial margin / maintenance margin")
