@@ -64,7 +64,8 @@ def first_border(terms: MarketConfig, config: Config) -> float:
 
     Examples
     --------
-    >>> config = Config.model_validate({"data": {"source": "embedded"}})
+    >>> raw = {"data": {"source": "embedded"}, "margin": {"tiers": [0, 1_000_000]}}
+    >>> config = Config.model_validate(raw)
     >>> first_border(config.market("A"), config)
     1000000.0
     """

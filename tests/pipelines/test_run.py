@@ -81,7 +81,7 @@ def test_what_is_signed_is_the_last_row_of_what_was_backtested(finished: Finishe
             last = (
                 schedule[schedule["market"] == market.symbol]
                 .sort_values(["effective_from", "notional_floor"])
-                .tail(4)
+                .tail(len(market.margins))
             )
             signed = [(t.maintenance_margin_ppm, t.initial_margin_ppm) for t in market.margins]
             held = last[["maintenance_margin_ppm", "initial_margin_ppm"]].itertuples(index=False, name=None)
