@@ -43,6 +43,8 @@ class Announced:
     setting : Setting
     simulated : bool
         Simulated accounts, or recorded vaults.
+    every : int
+        Every so many of the simulated accounts are followed.
     left_out : tuple of str
         Markets whose depth is not known: nobody can say what moving their price costs.
     """
@@ -51,6 +53,7 @@ class Announced:
     hunting: pd.DataFrame
     setting: Setting
     simulated: bool
+    every: int = 1
     left_out: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, object]:
@@ -64,6 +67,7 @@ class Announced:
             "near": config.near,
             "after": config.after,
             "fee": config.fee,
+            "every": self.every,
             "open_interest": config.open_interest if self.simulated else None,
             "left_out": list(self.left_out),
             "rows": records(self.rows.reset_index()),
@@ -112,7 +116,7 @@ def announced(
 def announced_accounts(
     production: Production, given: Replayed | None, population: Population | None
 ) -> Announced | None:
-    """Exploit the announced changes of a schedule on simulated accounts.
+    """Exploit the announced changes of a schedule on a sample of the simulated accounts.
 
     Depth follows each market's own volume and volatility; its level is set so that the accounts' mean open
     notional is the stated multiple of the mean volume between two decisions.
@@ -137,7 +141,7 @@ def announced_accounts(
     terms = terms_by_market(schedule, prices)
     setting = setting_of(config, reacting=config.backtest.accounts.reacting, penalty=PENALTY)
     arenas, lost = {}, []
-    for market, accounts in population.accounts.groupby("market", sort=True):
+    for market, accounts in population.sample().groupby("market", sort=True):
         name = str(market)
         depth = depth_of(production, production.decisions[name], prices[name].time)
         if depth is None:
@@ -147,9 +151,9 @@ def announced_accounts(
         arenas[name] = world.arena(name, accounts, depth)
     if not arenas:
         return None
-    return Announced(
-        exploited(arenas, setting), hunted(arenas, setting), setting, simulated=True, left_out=tuple(lost)
-    )
+    rows, hunting = exploited(arenas, setting), hunted(arenas, setting)
+    every = population.every
+    return Announced(rows, hunting, setting, simulated=True, every=every, left_out=tuple(lost))
 
 
 def announced_vaults(production: Production, made: VaultBacktest) -> dict[str, Announced]:

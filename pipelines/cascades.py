@@ -17,8 +17,6 @@ DEPTH: Final = 20.0
 """Forced sales that halve the price in calm times, as a multiple of all accounts' notional."""
 FUND: Final = 0.01
 """Insurance fund, share of all accounts' notional."""
-MOST: Final = 6_000
-"""Accounts shocked: every n-th of the population beyond that many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def cascades(production: Production, bars: pd.DataFrame, population: Population 
     The shock is the largest fall of a day's bars that any of their markets had in the window; every account's
     cushion is its collateral over the maintenance margin in force at its opening.
     """
-    accounts = None if population is None else _thinned(population.accounts)
+    accounts = None if population is None else population.sample()
     if accounts is None or accounts.empty:
         return None
     asked = _asked(production, accounts)
@@ -79,11 +77,6 @@ def cascades(production: Production, bars: pd.DataFrame, population: Population 
     margin = float(np.median(asked[known]))
     table = convexity(book, shock, margin=margin, fund=FUND * total, compressions=COMPRESSIONS)
     return Cascades(table, stability_limit(table), market, shock, margin)
-
-
-def _thinned(accounts: pd.DataFrame) -> pd.DataFrame:
-    """Return at most ``MOST`` accounts, of all markets alike."""
-    return accounts.iloc[:: -(-len(accounts) // MOST) or 1]
 
 
 def _asked(production: Production, accounts: pd.DataFrame) -> np.ndarray:

@@ -17,6 +17,8 @@ from calibrator.errors import DataError
 from calibrator.frames import ACCOUNTS, conform
 
 NOTIONAL_SPREAD: Final = 1.5
+MOST: Final = 6_000
+"""Accounts of a :meth:`Population.sample`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,22 @@ class Population:
     raised: int
     refused: int
     simulated: bool = True
+
+    @property
+    def every(self) -> int:
+        """Take every so many accounts where all would take too long."""
+        return max(-(-len(self.accounts) // MOST), 1)
+
+    def sample(self) -> pd.DataFrame:
+        """Return at most ``MOST`` accounts, of all markets alike.
+
+        Examples
+        --------
+        >>> many = Population(pd.DataFrame({"account": range(13_000)}), drawn=13_000, raised=0, refused=0)
+        >>> many.every, len(many.sample()), many.sample()["account"].tolist()[:3]
+        (3, 4334, [0, 3, 6])
+        """
+        return self.accounts.iloc[:: self.every]
 
     def summary(self) -> dict[str, object]:
         """Return the counts as plain values.

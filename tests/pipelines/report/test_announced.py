@@ -133,6 +133,25 @@ def test_depth_is_that_of_the_last_decision_halved_when_lost(review: Review) -> 
     assert depth_of(replace(production, config=still), replace(d, table=table), times) is None
 
 
+def test_of_many_accounts_a_sample_is_followed_and_the_page_says_so(
+    review: Review, made: Announced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, population, given = replays_of(review.production, review.bars, SERIAL)
+    assert population is not None
+    monkeypatch.setattr("calibrator.backtest.population.MOST", len(population.accounts) // 3)
+    found = announced_accounts(review.production, given, population)
+    assert found is not None
+    few = replace(population, accounts=population.accounts.iloc[:: found.every].reset_index(drop=True))
+    monkeypatch.undo()
+    again = announced_accounts(review.production, given, few)
+    assert again is not None
+    pd.testing.assert_frame_equal(found.rows, again.rows)
+    assert (found.every, again.every, made.every) == (4, 1, 1)
+    assert found.summary()["every"] == 4
+    shown = replace(review, backtest=replace(review.backtest, announced={ACCOUNTS: found}))
+    assert "One in 4 of the accounts is followed." in build_report(shown)
+
+
 def test_markets_without_volume_are_left_out_by_name(review: Review) -> None:
     _, population, given = replays_of(review.production, review.bars, SERIAL)
     decisions = dict(review.production.decisions)
